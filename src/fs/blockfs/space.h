@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * space.h - the blocks of a volume: who has them, and how they are promised.
+ *
+ * Every block of the data region is in one place:
+ *   available  free, in the pool, promised to nobody
+ *   reserved   free, in the pool, promised (HOLD-2: allocating these cannot fail for want of space)
+ *   allocated  belongs to an inode
+ *   pending    given back by an inode, but rows that are still durable may name it: usable after the next
+ * commit unasked    thin volumes: free, but the device has not guaranteed it yet (HOLD-10); not in the pool
+ *
+ * Locking: the counters are atomic, so that reserving in a fault takes no lock; space.lock (rank SPACE)
+ * guards the maps and the list of pending runs. A count moves *into* available before it leaves pending or
+ * unasked, and readers read in the opposite order: a block on the way may be seen twice, never not at all.
+ */
+#ifndef HF_FS_BLOCKFS_SPACE_H
+#define HF_FS_BLOCKFS_SPACE_H
+
+#include "base/lock.h"
+#include "fs/blockfs/freemap.h"
+
+#include <holdfast/driver.h>
+
+struct hf_run {
+    uint64_t blk, nr;
+};
+
+/* A growing list of runs; fixed serves the usual case. */
+struct hf_runs {
+    struct hf_run *v;
+    size_t nr, max;
+    struct hf_run fixed[8];
+};
+
+struct hf_space {
+    /* set at init */
+    uint64_t total;
+    bool thin;
+    struct hf_device *dev; /* thin: whose guarantee() is asked */
+    uint64_t data_off;
+    uint32_t block_size;
+    /* atomic */
+    _Atomic uint64_t available, reserved, pending, unasked;
+
+    struct hf_mutex lock;
+    /* guarded by lock */
+    struct hf_freemap pool;
+    struct hf_freemap
+        raw;              /* thin: blocks that are not free in it are in the pool, or were taken from there */
+    struct hf_runs freed; /* the pending blocks */
+};
+
+void hf_runs_init(struct hf_runs *runs);
+void hf_runs_done(struct hf_runs *runs);
+/* Room for nr more. 0, -ENOMEM. */
+int hf_runs_grow(struct hf_runs *runs, size_t nr);
+
+/* All blocks are free: available, or unasked if thin. 0, -ENOMEM. */
+int hf_space_init(struct hf_space *space, uint64_t total, bool thin, struct hf_device *dev, uint64_t data_off,
+                  uint32_t block_size);
+void hf_space_done(struct hf_space *space);
+
+/* At mount: an inode has these. As hf_freemap_take(). */
+int hf_space_claim(struct hf_space *space, uint64_t blk, uint64_t nr);
+
+/* Takes nr blocks off the available ones if there are so many, leaving at least `leave`. Async-signal-safe.
+ */
+bool hf_space_try_reserve(struct hf_space *space, uint64_t nr, uint64_t leave);
+void hf_space_unreserve(struct hf_space *space, uint64_t nr);
+/* How many blocks could be reserved at most, after a commit and after asking the device. */
+uint64_t hf_space_possible(struct hf_space *space);
+/* Thin: has the device guarantee up to nr blocks, or more at once, and makes them available. 0: some;
+ * -ENOSPC, -EIO. */
+int hf_space_ask(struct hf_space *space, uint64_t nr);
+
+/* Takes nr blocks, which the caller has reserved, out of the pool, near goal; the reservation is used up.
+ * runs is empty. 0, or -ENOMEM with nothing changed. */
+int hf_space_alloc(struct hf_space *space, uint64_t goal, uint64_t nr, struct hf_runs *runs);
+/* Undoes hf_space_alloc(): the runs go back to the pool, and nr blocks are reserved again. */
+void hf_space_unalloc(struct hf_space *space, uint64_t nr, struct hf_runs *runs);
+
+/* Blocks that no row names, durable or not: available at once. */
+void hf_space_free_now(struct hf_space *space, uint64_t blk, uint64_t nr);
+/* Room for nr calls of the two free functions. 0, -ENOMEM. Caller: sql_lock, held until after them. */
+int hf_space_prepare_free(struct hf_space *space, size_t nr);
+/* Blocks whose rows the running transaction removes: pending. Caller: sql_lock. */
+void hf_space_free_later(struct hf_space *space, uint64_t blk, uint64_t nr);
+/* The transaction is durable: what was pending becomes available. Caller: sql_lock. */
+void hf_space_commit(struct hf_space *space);
+
+#endif

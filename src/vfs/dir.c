@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * dir.c - reading directories. Cookies 1 and 2 are "." and ".."; the driver's start at 3 and never change
+ * while an entry lives, so that a stream stays right while names come and go.
+ */
+#include "vfs/vfs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int hf_vfs_opendir(struct hf_volume *vol, const char *path, struct hf_dir **ret_dir)
+{
+    struct hf_vnode *v;
+    struct hf_dir *d;
+    int r = hf_vfs_lookup(vol, path, HF_WALK_FOLLOW, &v);
+
+    if (r < 0)
+        return r;
+    d = S_ISDIR(v->inode.mode) ? calloc(1, sizeof(*d)) : NULL;
+    if (d == NULL) {
+        r = S_ISDIR(v->inode.mode) ? -ENOMEM : -ENOTDIR;
+        hf_vnode_put(v);
+        return r;
+    }
+    d->vnode = v;
+    hf_volume_handles_add(vol, 1);
+    *ret_dir = d;
+    return 0;
+}
+
+static int dots(struct hf_dir *d, struct hf_dirent *ret_entry)
+{
+    bool self = d->cookie == 0;
+
+    memset(ret_entry, 0, sizeof(*ret_entry));
+    ret_entry->ino = self ? d->vnode->inode.ino : d->vnode->inode.parent_ino;
+    ret_entry->cookie = self ? 1 : 2;
+    ret_entry->type = DT_DIR;
+    strcpy(ret_entry->name, self ? "." : "..");
+    return 1;
+}
+
+int hf_vfs_readdir(struct hf_dir *d, struct hf_dirent *ret_entry)
+{
+    struct hf_vnode *v = d->vnode;
+    int r = 0;
+
+    hf_rwlock_rdlock(&v->io_lock);
+    if (d->cookie < 2)
+        r = dots(d, ret_entry);
+    else if (v->inode.nlink > 0)
+        r = hf_vnode_driver(v)->readdir(&v->inode, d->cookie, ret_entry);
+    hf_rwlock_rdunlock(&v->io_lock);
+    if (r == 1)
+        d->cookie = ret_entry->cookie;
+    return r;
+}
+
+void hf_vfs_closedir(struct hf_dir *d)
+{
+    hf_volume_handles_add(d->vnode->volume, -1);
+    hf_vnode_put(d->vnode);
+    free(d);
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io.c - read and write: io_lock, limits, positions; the copies are the cache's (cache/rw.c).
+ */
+#include "vfs/vfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define HF_RW_MAX ((size_t)0x7ffff000) /* as the kernel's MAX_RW_COUNT */
+
+static int rw_check(const struct hf_file *f, bool allowed, hf_off_t off)
+{
+    if (!allowed)
+        return -EBADF;
+    if (S_ISDIR(f->vnode->inode.mode))
+        return -EISDIR;
+    return off < 0 ? -EINVAL : 0;
+}
+
+/* io_lock shared held, or exclusive. */
+static ssize_t read_locked(struct hf_vnode *v, void *buf, size_t len, hf_off_t off)
+{
+    hf_off_t size = hf_isize_read(&v->mapping);
+
+    if (off >= size || len == 0)
+        return 0;
+    if ((hf_off_t)len > size - off)
+        len = (size_t)(size - off);
+    return hf_mapping_read(&v->mapping, buf, len, off);
+}
+
+ssize_t hf_vfs_pread(struct hf_file *f, void *buf, size_t len, hf_off_t off)
+{
+    struct hf_vnode *v = f->vnode;
+    ssize_t n = rw_check(f, f->vm.readable, off);
+
+    if (n < 0)
+        return n;
+    hf_rwlock_rdlock(&v->io_lock);
+    n = read_locked(v, buf, len > HF_RW_MAX ? HF_RW_MAX : len, off);
+    hf_rwlock_rdunlock(&v->io_lock);
+    return n;
+}
+
+/* io_lock exclusive held. */
+static ssize_t write_locked(struct hf_vnode *v, const void *buf, size_t len, hf_off_t off)
+{
+    ssize_t n;
+
+    if (len == 0)
+        return 0;
+    if (off >= HF_FILE_SIZE_MAX)
+        return -EFBIG;
+    if ((hf_off_t)len > HF_FILE_SIZE_MAX - off)
+        len = (size_t)(HF_FILE_SIZE_MAX - off);
+    if (off + (hf_off_t)len > hf_isize_read(&v->mapping)) {
+        int r = hf_vnode_size_prepare(v, off + (hf_off_t)len);
+        if (r < 0)
+            return r;
+    }
+    n = hf_mapping_write(&v->mapping, buf, len, off);
+    if (n > 0)
+        hf_vnode_touch(v);
+    return n;
+}
+
+/* O_SYNC and O_DSYNC: what was written is durable before the call returns. */
+static ssize_t write_sync(struct hf_file *f, ssize_t n, hf_off_t off)
+{
+    int r;
+
+    if (n <= 0 || !(f->flags & (O_SYNC | O_DSYNC)))
+        return n;
+    r = hf_vfs_fsync(f, off, off + n, (f->flags & O_SYNC) != O_SYNC);
+    return r < 0 ? r : n;
+}
+
+ssize_t hf_vfs_pwrite(struct hf_file *f, const void *buf, size_t len, hf_off_t off)
+{
+    struct hf_vnode *v = f->vnode;
+    ssize_t n = rw_check(f, f->vm.writable, off);
+
+    if (n < 0)
+        return n;
+    if (len > HF_RW_MAX)
+        len = HF_RW_MAX;
+    hf_rwlock_wrlock(&v->io_lock);
+    if (f->flags & O_APPEND)
+        off = hf_isize_read(&v->mapping); /* as Linux does; pwrite(2), BUGS */
+    n = write_locked(v, buf, len, off);
+    hf_rwlock_wrunlock(&v->io_lock);
+    return write_sync(f, n, off);
+}
+
+static hf_off_t pos_read(struct hf_file *f)
+{
+    hf_off_t pos;
+
+    hf_mutex_lock(&f->pos_lock);
+    pos = f->pos;
+    hf_mutex_unlock(&f->pos_lock);
+    return pos;
+}
+
+static void pos_set(struct hf_file *f, hf_off_t pos)
+{
+    hf_mutex_lock(&f->pos_lock);
+    f->pos = pos;
+    hf_mutex_unlock(&f->pos_lock);
+}
+
+/* Two reads at once through one file description get different bytes: io_lock exclusive keeps the position
+ * still. */
+ssize_t hf_vfs_read(struct hf_file *f, void *buf, size_t len)
+{
+    struct hf_vnode *v = f->vnode;
+    hf_off_t pos;
+    ssize_t n = rw_check(f, f->vm.readable, 0);
+
+    if (n < 0)
+        return n;
+    hf_rwlock_wrlock(&v->io_lock);
+    pos = pos_read(f);
+    n = read_locked(v, buf, len > HF_RW_MAX ? HF_RW_MAX : len, pos);
+    if (n > 0)
+        pos_set(f, pos + n);
+    hf_rwlock_wrunlock(&v->io_lock);
+    return n;
+}
+
+ssize_t hf_vfs_write(struct hf_file *f, const void *buf, size_t len)
+{
+    struct hf_vnode *v = f->vnode;
+    hf_off_t pos;
+    ssize_t n = rw_check(f, f->vm.writable, 0);
+
+    if (n < 0)
+        return n;
+    if (len > HF_RW_MAX)
+        len = HF_RW_MAX;
+    hf_rwlock_wrlock(&v->io_lock);
+    pos = f->flags & O_APPEND ? hf_isize_read(&v->mapping) : pos_read(f);
+    n = write_locked(v, buf, len, pos);
+    if (n > 0)
+        pos_set(f, pos + n);
+    hf_rwlock_wrunlock(&v->io_lock);
+    return write_sync(f, n, pos);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * setattr.c - attributes, and the truncate sequence (DESIGN 6).
+ *
+ * The three faults of the old ->truncate, each cured here: it returns its errors; the driver is asked, with
+ * the old and the new size, before i_size moves, and may refuse; and the last partial page is known, and
+ * write-protected.
+ */
+#include "vfs/vfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+
+void hf_vnode_touch(struct hf_vnode *v)
+{
+    int64_t now = hf_now_ns();
+
+    atomic_store(&v->inode.mtime_ns, now);
+    atomic_store(&v->inode.ctime_ns, now);
+    atomic_store(&v->attr_dirty, true);
+}
+
+static int shrink(struct hf_vnode *v, hf_off_t old_size, hf_off_t new_size)
+{
+    struct hf_mapping *m = &v->mapping;
+    int r = hf_mapping_shrink_prepare(m, new_size);
+
+    if (r < 0)
+        return r; /* HOLD-6: nothing has changed */
+    hf_rwlock_wrlock(&m->map_lock);
+    hf_mapping_shrink(m, new_size);
+    r = hf_vnode_driver(v)->truncate(&v->inode, old_size, new_size);
+    if (r == 0)
+        atomic_store(&v->disk_size, new_size);
+    hf_rwlock_wrunlock(&m->map_lock);
+    return r;
+}
+
+int hf_vnode_size_prepare(struct hf_vnode *v, hf_off_t new_size)
+{
+    const struct hf_driver *driver = hf_vnode_driver(v);
+
+    if (driver->setattr_prepare == NULL)
+        return 0;
+    return driver->setattr_prepare(&v->inode, hf_isize_read(&v->mapping), new_size);
+}
+
+static int truncate_locked(struct hf_vnode *v, hf_off_t new_size)
+{
+    hf_off_t old_size = hf_isize_read(&v->mapping);
+    int r = hf_vnode_size_prepare(v, new_size);
+
+    if (r < 0)
+        return r;
+    if (new_size < old_size)
+        r = shrink(v, old_size, new_size);
+    else if (new_size > old_size)
+        r = hf_isize_grow_to(&v->mapping, new_size);
+    if (hf_isize_read(&v->mapping) == new_size)
+        hf_vnode_touch(v);
+    return r;
+}
+
+int hf_vnode_truncate(struct hf_vnode *v, hf_off_t size)
+{
+    int r;
+
+    if (S_ISDIR(v->inode.mode))
+        return -EISDIR;
+    if (!S_ISREG(v->inode.mode) || size < 0)
+        return -EINVAL;
+    if (size > HF_FILE_SIZE_MAX)
+        return -EFBIG;
+    if (v->volume->sb.read_only)
+        return -EROFS;
+    hf_rwlock_wrlock(&v->io_lock);
+    r = truncate_locked(v, size);
+    hf_rwlock_wrunlock(&v->io_lock);
+    return r;
+}
+
+static int time_check(const struct timespec *ts)
+{
+    if (ts->tv_nsec == UTIME_NOW || ts->tv_nsec == UTIME_OMIT)
+        return 0;
+    return ts->tv_nsec < 0 || ts->tv_nsec > 999999999 ? -EINVAL : 0;
+}
+
+static int64_t time_value(const struct timespec *ts, int64_t now, int64_t old)
+{
+    if (ts->tv_nsec == UTIME_OMIT)
+        return old;
+    if (ts->tv_nsec == UTIME_NOW)
+        return now;
+    return (int64_t)ts->tv_sec * 1000000000 + ts->tv_nsec;
+}
+
+static void setattr_locked(struct hf_vnode *v, const struct hf_attr *attr)
+{
+    struct hf_inode *i = &v->inode;
+    int64_t now = hf_now_ns();
+
+    if (attr->valid & HF_ATTR_MODE)
+        i->mode = (i->mode & S_IFMT) | (attr->mode & 07777);
+    if (attr->valid & HF_ATTR_OWNER) {
+        i->uid = attr->uid == (uid_t)-1 ? i->uid : attr->uid;
+        i->gid = attr->gid == (gid_t)-1 ? i->gid : attr->gid;
+    }
+    if (attr->valid & HF_ATTR_TIMES) {
+        i->atime_ns = time_value(&attr->times[0], now, i->atime_ns);
+        atomic_store(&i->mtime_ns, time_value(&attr->times[1], now, atomic_load(&i->mtime_ns)));
+    }
+    atomic_store(&i->ctime_ns, now);
+    atomic_store(&v->attr_dirty, true);
+}
+
+int hf_vnode_setattr(struct hf_vnode *v, const struct hf_attr *attr)
+{
+    if (v->volume->sb.read_only)
+        return -EROFS;
+    if ((attr->valid & HF_ATTR_TIMES) && (time_check(&attr->times[0]) < 0 || time_check(&attr->times[1]) < 0))
+        return -EINVAL;
+    hf_rwlock_wrlock(&v->io_lock);
+    setattr_locked(v, attr);
+    hf_rwlock_wrunlock(&v->io_lock);
+    return 0;
+}
+
+static struct timespec to_timespec(int64_t ns)
+{
+    struct timespec ts = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+
+    if (ts.tv_nsec < 0) {
+        ts.tv_sec--;
+        ts.tv_nsec += 1000000000;
+    }
+    return ts;
+}
+
+void hf_vnode_stat(struct hf_vnode *v, struct stat *ret_stat)
+{
+    struct hf_inode *i = &v->inode;
+
+    hf_rwlock_rdlock(&v->io_lock);
+    *ret_stat = (struct stat){
+        .st_ino = i->ino,
+        .st_mode = i->mode,
+        .st_nlink = i->nlink,
+        .st_uid = i->uid,
+        .st_gid = i->gid,
+        .st_rdev = i->rdev,
+        .st_size = atomic_load(&i->size),
+        .st_blksize = (blksize_t)v->volume->sb.block_size,
+        .st_blocks = (blkcnt_t)(atomic_load(&i->blocks) * (v->volume->sb.block_size / 512)),
+        .st_atim = to_timespec(i->atime_ns),
+        .st_mtim = to_timespec(atomic_load(&i->mtime_ns)),
+        .st_ctim = to_timespec(atomic_load(&i->ctime_ns)),
+    };
+    hf_rwlock_rdunlock(&v->io_lock);
+}

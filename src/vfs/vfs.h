@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vfs.h - volumes, names, inodes, files: what stands between the API and the cache.
+ *
+ * Locks, top to bottom: names_lock (one name-changing op at a time) > io_lock of inodes (several only under
+ * names_lock) > pos_lock of a file > the cache's > icache_lock (the inode table, references).
+ * References: a vnode is held by files, directories, path walks and the flusher; a file by its handle and by
+ * each vma.
+ */
+#ifndef HF_VFS_VFS_H
+#define HF_VFS_VFS_H
+
+#include "base/list.h"
+#include "base/lock.h"
+#include "cache/mapping.h"
+#include <holdfast/driver.h>
+#include <pthread.h>
+
+#define HF_ICACHE_BUCKETS 1024u
+#define HF_ICACHE_IDLE_MAX 256u /* inodes that nobody uses and that stay, with their pages */
+
+enum hf_vnode_state { HF_VNODE_NEW, HF_VNODE_LIVE, HF_VNODE_EVICTING, HF_VNODE_DEAD };
+
+struct hf_vnode {
+    struct hf_inode inode; /* fields as driver.h says, under io_lock */
+    struct hf_mapping mapping;
+    struct hf_volume *volume;      /* set at init */
+    struct hf_rwlock io_lock;      /* rank IO */
+    _Atomic hf_off_t disk_size;    /* the size that the driver was told last */
+    _Atomic int64_t disk_mtime_ns; /* likewise */
+    _Atomic bool attr_dirty;       /* attributes that the driver has not been told */
+    _Atomic uint32_t state;        /* enum hf_vnode_state; futex; changed under icache_lock */
+    unsigned refs;                 /* guarded by icache_lock */
+    unsigned users;                /* guarded by icache_lock: files open, with their vmas */
+    struct hf_list hash, idle;     /* guarded by icache_lock */
+};
+
+struct hf_volume {
+    struct hf_super sb; /* set at mount */
+    struct hf_cache *cache;
+    struct hf_vnode *root;
+    uint32_t writeback_ms;
+    struct hf_mutex names_lock;                /* rank VOLUME */
+    struct hf_mutex icache_lock;               /* rank ICACHE */
+    struct hf_list buckets[HF_ICACHE_BUCKETS]; /* guarded by icache_lock, like the next three */
+    _Atomic uint32_t unlinked_put; /* futex: bumped when a reference to a file without names is put */
+    struct hf_list idle;
+    unsigned nr_idle;
+    unsigned nr_handles; /* files (with those only mappings hold) and directories */
+    pthread_t flusher;
+    bool has_flusher;
+    _Atomic uint32_t flusher_stop; /* futex */
+    struct hf_list all_link;       /* guarded by the API's lock */
+};
+
+/* An open file description. */
+struct hf_file {
+    struct hf_vm_file vm;     /* what mm/ holds */
+    struct hf_vnode *vnode;   /* set at open */
+    int flags;                /* set at open: O_* */
+    hf_errseq_t wb_since;     /* writeback errors that it has been told */
+    _Atomic uint32_t refs;    /* the handle, and each vma */
+    struct hf_mutex pos_lock; /* rank FILE */
+    hf_off_t pos;             /* guarded by pos_lock */
+};
+
+struct hf_dir {
+    struct hf_vnode *vnode;
+    uint64_t cookie;
+};
+
+/* ---- mount.c */
+struct hf_mount_options {
+    const struct hf_driver *driver;
+    struct hf_device *dev; /* owned by the volume from here on, even on failure; may be NULL */
+    void *driver_options;  /* in sb->fs at mount() */
+    const struct hf_open_options *open;
+    char *error_text; /* 256 bytes */
+};
+int hf_vfs_mount(const struct hf_mount_options *how, struct hf_volume **ret_volume);
+int hf_vfs_unmount(struct hf_volume *volume);
+int hf_vfs_statfs(struct hf_volume *volume, struct hf_statfs *ret_statfs);
+int hf_vfs_stats(struct hf_volume *volume, struct hf_volume_stats *ret_stats);
+
+/* ---- icache.c */
+int hf_vnode_iget(struct hf_volume *volume, uint64_t ino, struct hf_vnode **ret_vnode);
+struct hf_vnode *hf_vnode_get(struct hf_vnode *vnode);
+void hf_vnode_put(struct hf_vnode *vnode); /* NULL is fine; may evict: call without locks */
+/* For a file whose last name the caller has just removed: like put, but if nobody has it open, waits for
+ * references that are only passing by (the flusher, path walks): its space is free when this returns. */
+void hf_vnode_put_unlinked(struct hf_vnode *vnode);
+void hf_vnode_user_add(struct hf_vnode *vnode);    /* a file opened it */
+void hf_vnode_user_remove(struct hf_vnode *vnode); /* and is gone */
+/* Evicts every inode that nobody uses. Returns the first error; inodes that could not be written are dropped
+ * if force. */
+int hf_icache_drain(struct hf_volume *volume, bool force);
+/* Calls fn for each live inode, referenced, with no locks. Returns the first error. */
+int hf_icache_each(struct hf_volume *volume, int (*fn)(struct hf_vnode *vnode, void *arg), void *arg);
+void hf_volume_handles_add(struct hf_volume *volume, int n);
+
+/* ---- namei.c: paths */
+#define HF_WALK_FOLLOW 0x1u /* follow a symlink in the last component */
+struct hf_walk {
+    struct hf_volume *volume;
+    struct hf_vnode *dir;       /* referenced */
+    char name[HF_NAME_MAX + 1]; /* the last component; "" : the path names dir itself */
+    bool must_be_dir;           /* a slash came after it */
+    char rest[HF_PATH_MAX];
+    int links;
+};
+/* Resolves all but the last component. On success hf_walk_done() is due. */
+int hf_walk_parent(struct hf_volume *volume, const char *path, struct hf_walk *walk);
+/* The last component turned out to be this symlink: goes on with its target, up to its last component. */
+int hf_walk_symlink(struct hf_walk *walk, struct hf_vnode *link);
+void hf_walk_done(struct hf_walk *walk);
+/* Looks the last component up in walk->dir. Takes the directory's io_lock shared. */
+int hf_walk_last(struct hf_walk *walk, struct hf_vnode **ret_vnode);
+int hf_vfs_lookup(struct hf_volume *volume, const char *path, unsigned flags, struct hf_vnode **ret_vnode);
+
+/* ---- names.c */
+int hf_vfs_create(struct hf_walk *walk, const struct hf_create *how,
+                  struct hf_vnode **ret_vnode); /* -EEXIST */
+int hf_vfs_mknod(struct hf_volume *volume, const char *path, const struct hf_create *how);
+int hf_vfs_unlink(struct hf_volume *volume, const char *path, bool directory);
+int hf_vfs_link(struct hf_volume *volume, const char *from, const char *to);
+int hf_vfs_rename(struct hf_volume *volume, const char *from, const char *to, unsigned flags);
+ssize_t hf_vfs_readlink(struct hf_volume *volume, const char *path, char *buf, size_t size);
+
+/* ---- file.c */
+int hf_vfs_open(struct hf_volume *volume, const char *path, int flags, mode_t mode,
+                struct hf_file **ret_file);
+int hf_vfs_close(struct hf_file *file);
+hf_off_t hf_vfs_lseek(struct hf_file *file, hf_off_t off, int whence);
+/* ---- io.c */
+ssize_t hf_vfs_pread(struct hf_file *file, void *buf, size_t len, hf_off_t off);
+ssize_t hf_vfs_pwrite(struct hf_file *file, const void *buf, size_t len, hf_off_t off);
+ssize_t hf_vfs_read(struct hf_file *file, void *buf, size_t len);
+ssize_t hf_vfs_write(struct hf_file *file, const void *buf, size_t len);
+/* ---- setattr.c */
+#define HF_ATTR_MODE 0x1u
+#define HF_ATTR_OWNER 0x2u
+#define HF_ATTR_TIMES 0x4u
+struct hf_attr {
+    unsigned valid; /* HF_ATTR_* */
+    mode_t mode;
+    uid_t uid;
+    gid_t gid;
+    struct timespec times[2];
+};
+int hf_vnode_setattr(struct hf_vnode *vnode, const struct hf_attr *attr);
+int hf_vnode_truncate(struct hf_vnode *vnode, hf_off_t size);
+/* Asks the driver whether i_size may become new_size (HOLD-6). Caller: io x. Nothing has changed. */
+int hf_vnode_size_prepare(struct hf_vnode *vnode, hf_off_t new_size);
+void hf_vnode_stat(struct hf_vnode *vnode, struct stat *ret_stat);
+void hf_vnode_touch(struct hf_vnode *vnode); /* mtime and ctime are now */
+/* ---- fallocate.c */
+int hf_vfs_fallocate(struct hf_file *file, int mode, hf_off_t off, hf_off_t len);
+/* ---- seek.c */
+hf_off_t hf_vnode_seek(struct hf_vnode *vnode, hf_off_t off, int whence);
+/* ---- sync.c */
+/* Data of [start, end), and the size, durable. */
+int hf_vnode_sync(struct hf_vnode *vnode, hf_off_t start, hf_off_t end, bool datasync);
+/* Data and attributes to the driver, not yet durable. wb_flags: HF_WB_SYNC always (a size may be told only
+ * when the data below it has been written), and HF_WB_DATA: attributes may stay behind if the size is known.
+ */
+#define HF_WB_DATA 0x100u
+bool hf_vnode_is_dirty(struct hf_vnode *vnode);
+int hf_vnode_write(struct hf_vnode *vnode, hf_off_t start, hf_off_t end, unsigned wb_flags);
+int hf_vfs_fsync(struct hf_file *file, hf_off_t start, hf_off_t end, bool datasync);
+int hf_vfs_sync(struct hf_volume *volume);
+int hf_flusher_start(struct hf_volume *volume);
+void hf_flusher_stop(struct hf_volume *volume);
+/* ---- dir.c */
+int hf_vfs_opendir(struct hf_volume *volume, const char *path, struct hf_dir **ret_dir);
+int hf_vfs_readdir(struct hf_dir *dir, struct hf_dirent *ret_entry);
+void hf_vfs_closedir(struct hf_dir *dir);
+
+static inline struct hf_vnode *hf_vnode_of(struct hf_inode *inode)
+{
+    return hf_container_of(inode, struct hf_vnode, inode);
+}
+static inline const struct hf_driver *hf_vnode_driver(const struct hf_vnode *vnode)
+{
+    return vnode->inode.sb->driver;
+}
+
+#endif

@@ -1,0 +1,75 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# soak.sh STRESS [OPS] - the stress test in many configurations, OPS operations in all (default 1000000).
+# SEED=N repeats a soak's seeds (default: from the clock). Exit status 0 if every run held.
+set -u
+export LC_ALL=C
+
+stress=${1:?usage: soak.sh STRESS [OPS]}
+ops=${2:-1000000}
+seed=${SEED:-$(date +%s)}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+trap 'exit 130' INT TERM
+
+# engine  P  B  isize_sync  more options
+configurations() {
+    cat <<'END'
+inline 4096 1024 page-lock
+inline 4096 1024 hole-lock --racy
+inline 4096 512 page-lock --racy
+inline 4096 512 hole-lock
+inline 4096 4096 page-lock
+inline 4096 2048 hole-lock --racy --threads 8
+inline 16384 1024 page-lock --racy
+inline 16384 4096 hole-lock
+inline 65536 512 page-lock
+inline 65536 65536 hole-lock --racy
+inline 4096 1024 page-lock --file-pages 256 --cache-bytes 262144
+inline 4096 512 hole-lock --file-pages 256 --cache-bytes 262144 --dirty-bytes 65536 --racy
+inline 4096 1024 page-lock --map-b syscalls
+inline 4096 1024 page-lock --space 15
+inline 4096 1024 hole-lock --threads 1
+inline 4096 1024 page-lock --driver memfs --racy
+thread 4096 1024 page-lock
+thread 16384 512 hole-lock --racy
+mprotect 4096 1024 page-lock --racy
+mprotect 65536 1024 hole-lock
+END
+}
+
+each=$((ops / $(configurations | wc -l)))
+passed=0
+failed=0
+skipped=0
+total=0
+n=0
+echo "soak: seed $seed, $each operations in each configuration"
+while read -r engine page block sync more <&3; do
+    n=$((n + 1))
+    # shellcheck disable=SC2086 # a list of options
+    set -- --seed "$((seed + n))" --ops "$each" --engine "$engine" --page-size "$page" --block-size "$block" \
+        --isize-sync "$sync" $more
+    "$stress" "$@" >"$log" 2>&1
+    case $? in
+    0)
+        passed=$((passed + 1))
+        total=$((total + each))
+        result=$(sed -n 's/^ok: //p' "$log")
+        ;;
+    77)
+        skipped=$((skipped + 1))
+        result="skipped: $(sed -n 's/^SKIP: //p' "$log")"
+        ;;
+    *)
+        failed=$((failed + 1))
+        result=FAILED
+        ;;
+    esac
+    printf '%-9s P %-6s B %-6s %-9s %-30s %s\n' "$engine" "$page" "$block" "$sync" "$more" "$result"
+    [ "$result" != FAILED ] || cat "$log"
+done 3<<END
+$(configurations)
+END
+echo "soak: $total operations; $passed configurations passed, $failed failed, $skipped skipped; seed $seed"
+[ "$failed" -eq 0 ]
