@@ -172,6 +172,38 @@ static void zero_range_lasts(struct target *t)
     close_ok(&file);
 }
 
+/* The last block is in no cache, and the punch ends beyond EOF inside it; nothing of it may be left. */
+static void punch_past_the_end_of_a_cold_file(struct target *t)
+{
+    struct target_file file = open_new(t, "f");
+
+    fill_range(&file, 0, 1000, 'o');
+    close_ok(&file);
+    target_reopen(t);
+    file = open_old(t, "f", O_RDWR);
+    assert_ok(t_fallocate(&file, PUNCH, 0, 1010));
+    expect_range(&file, 0, 1000, 0);
+    close_ok(&file);
+    target_reopen(t);
+    file = open_old(t, "f", O_RDWR);
+    expect_range(&file, 0, 1000, 0);
+    close_ok(&file);
+}
+
+/* Beyond EOF there is nothing to punch but blocks that KEEP_SIZE put there; the file stays, and syncs. */
+static void punch_beyond_the_end(struct target *t)
+{
+    struct target_file file = open_new(t, "f");
+
+    fill_range(&file, 0, 1000, 'k');
+    assert_ok(t_fallocate(&file, FALLOC_FL_KEEP_SIZE, 0, 4 * UNIT));
+    assert_ok(t_fallocate(&file, PUNCH, UNIT + 100, 2 * UNIT));
+    assert_ok(t_fsync(&file));
+    assert_count(stat_of(&file).st_size, 1000);
+    expect_range(&file, 0, 1000, 'k');
+    close_ok(&file);
+}
+
 static void wrong_arguments(struct target *t)
 {
     struct target_file file = open_new(t, "f");
@@ -215,6 +247,8 @@ static const struct test_body bodies[] = {
     BODY(punch_makes_holes, ON_ALL),
     BODY(punch_edges, ON_ALL),
     BODY(punch_under_a_mapping, ON_ALL),
+    BODY(punch_past_the_end_of_a_cold_file, ON_LASTING),
+    BODY(punch_beyond_the_end, ON_ALL),
     BODY(zero_range_keeps_blocks, ON_ALL & ~ON(TARGET_SHM)),
     BODY(zero_range_lasts, ON_LASTING & ~ON(TARGET_SHM)),
     BODY(wrong_arguments, ON_ALL),
