@@ -77,6 +77,39 @@ struct hf_device_counts {
 };
 void hf_device_fault_counts(struct hf_device *dev, struct hf_device_counts *ret_counts);
 
+/*
+ * Power cuts: a shim over another device, which it owns from here on, even on failure. It records every write
+ * and flush, and makes images of what a power cut after any number of them could have left. The record
+ * outlives the device; the caller frees it, before or after the device is closed. It holds a copy of all that
+ * was on the device, and of every write: for tests. The shim has no discard().
+ */
+struct hf_powercut;
+int hf_device_powercut_new(struct hf_device *lower, struct hf_device **ret_dev,
+                           struct hf_powercut **ret_record);
+void hf_device_powercut_free(struct hf_powercut *record); /* NULL is fine */
+/* Events so far: writes that have begun, and flushes that have returned. */
+uint64_t hf_device_powercut_count(struct hf_powercut *record);
+
+/* What became of the writes that no flush had made durable. Sectors of 512 bytes are never torn. */
+enum hf_powercut_order {
+    HF_POWERCUT_ALL,     /* all had arrived */
+    HF_POWERCUT_NONE,    /* none had */
+    HF_POWERCUT_TORN,    /* all had, but of the last one only some sectors */
+    HF_POWERCUT_REORDER, /* some had, drawn by seed: any sectors, any writes, the newest, or the lowest or
+                            highest addresses first */
+};
+struct hf_powercut_cut {
+    uint64_t events; /* the cut came after so many: 0 ... hf_device_powercut_count() */
+    enum hf_powercut_order order;
+    uint64_t seed; /* TORN, REORDER: the same seed gives the same image */
+};
+/*
+ * The image of a cut, as a new memory device of the caller's. Returns 0; -EINVAL: no such event or order;
+ * -ENOMEM.
+ */
+int hf_device_powercut_image(struct hf_powercut *record, const struct hf_powercut_cut *cut,
+                             struct hf_device **ret_image);
+
 #ifdef __cplusplus
 }
 #endif

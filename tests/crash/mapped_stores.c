@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mapped_stores.c - what was stored to a mapping is there once msync or fsync returned for it.
+ */
+#include "crash_util.h"
+
+#define FILES 3
+
+static void step(struct crash *crash, const unsigned files[FILES])
+{
+    unsigned nr = files[crash_random(crash, FILES)];
+    hf_off_t size = crash->files[nr].size, off = (hf_off_t)crash_random(crash, (uint64_t)size - 1);
+    hf_off_t len = 1 + (hf_off_t)crash_random(crash, (uint64_t)(size - off < 5000 ? size - off : 5000));
+
+    switch (crash_random(crash, 8)) {
+    case 0: /* holes for stores to fill */
+        if (size < CRASH_FILE_MAX - 9000)
+            crash_truncate(crash, nr, size + 1 + (hf_off_t)crash_random(crash, 9000));
+        break;
+    case 1:
+        if (crash->files[nr].map)
+            crash_msync(crash, nr, off, len);
+        break;
+    case 2:
+        if (crash->files[nr].map)
+            crash_msync(crash, nr, 0, size);
+        break;
+    case 3:
+        crash_fsync(crash, nr);
+        break;
+    default:
+        crash_store(crash, nr, off, len);
+        break;
+    }
+}
+
+static void stores(const struct crash_config *config, uint64_t seed)
+{
+    struct crash crash;
+    unsigned files[FILES];
+
+    crash_init(&crash, config, seed);
+    for (unsigned i = 0; i < FILES; i++) {
+        files[i] = crash_create(&crash, i, 0);
+        crash_truncate(&crash, files[i], 3000 + 4000 * (hf_off_t)i);
+    }
+    for (int i = 0; i < 90; i++)
+        step(&crash, files);
+    crash_check(&crash, crash_points(15)); /* with all still mapped */
+    crash_close(&crash);
+    crash_check(&crash, crash_points(25));
+    crash_done(&crash);
+}
+
+static void with_blocks_smaller_than_pages(void **state)
+{
+    (void)state;
+    stores(&(struct crash_config){.block_size = 1024, .page_size = 4096}, 1);
+}
+
+static void with_blocks_as_large_as_pages(void **state)
+{
+    (void)state;
+    stores(&(struct crash_config){.block_size = 4096, .page_size = 4096}, 2);
+}
+
+static void with_large_pages_and_the_hole_lock(void **state)
+{
+    (void)state;
+    stores(&(struct crash_config){.block_size = 512, .page_size = 16384, .isize_sync = HF_ISIZE_HOLE_LOCK},
+           3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(with_blocks_smaller_than_pages),
+        cmocka_unit_test(with_blocks_as_large_as_pages),
+        cmocka_unit_test(with_large_pages_and_the_hole_lock),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
