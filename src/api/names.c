@@ -115,6 +115,7 @@ int hf_mkdir(struct hf_volume *vol, const char *path, mode_t mode)
 int hf_symlink(struct hf_volume *vol, const char *target, const char *path)
 {
     struct hf_create how = create_now(S_IFLNK | 0777);
+    char copy[HF_PATH_MAX]; /* the driver reads it under its locks; the caller's may lie in a mapping */
 
     if (vol == NULL || path == NULL || target == NULL)
         return -EINVAL;
@@ -122,7 +123,8 @@ int hf_symlink(struct hf_volume *vol, const char *target, const char *path)
         return -ENOENT;
     if (strnlen(target, HF_PATH_MAX) == HF_PATH_MAX)
         return -ENAMETOOLONG;
-    how.target = target;
+    strcpy(copy, target);
+    how.target = copy;
     return HF_CALL(int, hf_vfs_mknod(vol, path, &how));
 }
 

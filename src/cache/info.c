@@ -53,16 +53,19 @@ int hf_mapping_page_info(struct hf_mapping *m, hf_pgoff_t first, unsigned count,
     unsigned n = 0;
     int r = 0;
 
-    hf_rwlock_rdlock(&m->map_lock);
     while (r == 0 && n < count && first + n < (UINT64_MAX >> 16) && hf_page_off(m, first + n) < size) {
-        struct hf_page *found = hf_page_find(m, first + n), absent = {.index = first + n};
+        struct hf_page_info info; /* the caller's may lie in a mapping: it is written without locks */
+        struct hf_page *found, absent = {.index = first + n};
 
+        hf_rwlock_rdlock(&m->map_lock);
+        found = hf_page_find(m, first + n);
         if (found == NULL)
             hf_mutex_init(&absent.lock, HF_RANK_PAGE);
-        r = page_info(m, found != NULL ? found : &absent, size, &ret_pages[n]);
-        n += r == 0 ? 1 : 0;
+        r = page_info(m, found != NULL ? found : &absent, size, &info);
+        hf_rwlock_rdunlock(&m->map_lock);
+        if (r == 0)
+            ret_pages[n++] = info;
     }
-    hf_rwlock_rdunlock(&m->map_lock);
     return r < 0 ? r : (int)n;
 }
 

@@ -50,6 +50,7 @@ int hf_page_mkwrite(struct hf_mapping *m, struct hf_page *page, unsigned hw, uns
     /* STORE-PATH 6/9: dirty from now on, whatever the program stores, until writeback write-protects the page
      */
     page->dirty |= need;
+    page->flags &= (uint8_t)~HF_PAGE_ERROR; /* new data: if it fails, that is another error to tell */
     page->writable |= (uint16_t)hw;
     if (page->state == HF_PAGE_CLEAN || page->state == HF_PAGE_DIRTY)
         hf_page_move(m, page, HF_PAGE_WRITABLE);

@@ -153,11 +153,10 @@ static void run_end_page(struct wb *w, struct hf_page *page, int error)
 }
 
 /* Writes the blocks under writeback of the run, neighbouring ones at once, also across pages. */
-static int run_write(struct wb *w, const hf_bits_t *blocks)
+static int run_write(struct wb *w, const hf_bits_t *blocks, hf_off_t base)
 {
     struct hf_mapping *m = w->m;
     unsigned per_page = m->cache->blocks_per_page, nr = w->nr * per_page, start = 0;
-    hf_off_t base = hf_page_off(m, w->run[0]->index);
     int error = 0;
 
     while (start < nr) {
@@ -187,6 +186,7 @@ static void wb_fail(struct wb *w, int r)
 static void run_submit(struct wb *w) HF_NO_TSA
 {
     struct hf_mapping *m = w->m;
+    hf_off_t base = hf_page_off(m, w->run[0]->index); /* read while run[0] is ours */
     hf_bits_t blocks[RUN_MAX];
     int r;
 
@@ -198,7 +198,7 @@ static void run_submit(struct wb *w) HF_NO_TSA
         hf_mutex_unlock(&w->run[i]->lock);
     }
     hf_rwlock_rdunlock(&m->map_lock);
-    r = run_write(w, blocks);
+    r = run_write(w, blocks, base);
     wb_fail(w, r);
     for (unsigned i = 0; i < w->nr; i++)
         if (blocks[i] != 0)

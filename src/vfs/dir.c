@@ -45,16 +45,19 @@ static int dots(struct hf_dir *d, struct hf_dirent *ret_entry)
 int hf_vfs_readdir(struct hf_dir *d, struct hf_dirent *ret_entry)
 {
     struct hf_vnode *v = d->vnode;
+    struct hf_dirent entry; /* the caller's may lie in a mapping: it is written without locks */
     int r = 0;
 
     hf_rwlock_rdlock(&v->io_lock);
     if (d->cookie < 2)
-        r = dots(d, ret_entry);
+        r = dots(d, &entry);
     else if (v->inode.nlink > 0)
-        r = hf_vnode_driver(v)->readdir(&v->inode, d->cookie, ret_entry);
+        r = hf_vnode_driver(v)->readdir(&v->inode, d->cookie, &entry);
     hf_rwlock_rdunlock(&v->io_lock);
-    if (r == 1)
-        d->cookie = ret_entry->cookie;
+    if (r != 1)
+        return r;
+    d->cookie = entry.cookie;
+    *ret_entry = entry;
     return r;
 }
 

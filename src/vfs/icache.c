@@ -65,6 +65,7 @@ static struct hf_vnode *vnode_new(struct hf_volume *vol, uint64_t ino)
     v->inode.sb = &vol->sb;
     v->inode.ino = ino;
     hf_rwlock_init(&v->io_lock, HF_RANK_IO);
+    hf_mutex_init(&v->tell_lock, HF_RANK_FILE);
     hf_list_init(&v->hash);
     hf_list_init(&v->idle);
     hf_mapping_init(&v->mapping, vol->cache, &v->inode);

@@ -328,12 +328,15 @@ int hf_vfs_rename(struct hf_volume *vol, const char *from, const char *to, unsig
 
 ssize_t hf_vfs_readlink(struct hf_volume *vol, const char *path, char *buf, size_t size)
 {
+    char target[HF_PATH_MAX]; /* the caller's buffer may lie in a mapping: it is written without locks */
     struct hf_vnode *v;
     ssize_t n = hf_vfs_lookup(vol, path, 0, &v);
 
     if (n < 0)
         return n;
-    n = S_ISLNK(v->inode.mode) ? vol->sb.driver->readlink(&v->inode, buf, size) : -EINVAL;
+    n = S_ISLNK(v->inode.mode) ? vol->sb.driver->readlink(&v->inode, target, sizeof(target)) : -EINVAL;
     hf_vnode_put(v);
+    if (n > 0)
+        memcpy(buf, target, (size_t)n < size ? (size_t)n : size);
     return n;
 }

@@ -141,9 +141,10 @@ static struct timespec to_timespec(int64_t ns)
 void hf_vnode_stat(struct hf_vnode *v, struct stat *ret_stat)
 {
     struct hf_inode *i = &v->inode;
+    struct stat st; /* the caller's may lie in a mapping: it is written without locks */
 
     hf_rwlock_rdlock(&v->io_lock);
-    *ret_stat = (struct stat){
+    st = (struct stat){
         .st_ino = i->ino,
         .st_mode = i->mode,
         .st_nlink = i->nlink,
@@ -158,4 +159,5 @@ void hf_vnode_stat(struct hf_vnode *v, struct stat *ret_stat)
         .st_ctim = to_timespec(atomic_load(&i->ctime_ns)),
     };
     hf_rwlock_rdunlock(&v->io_lock);
+    *ret_stat = st;
 }

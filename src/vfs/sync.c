@@ -51,11 +51,16 @@ int hf_vnode_write(struct hf_vnode *v, hf_off_t start, hf_off_t end, unsigned wb
         if (!resized && (wb_flags & HF_WB_DATA))
             return 0;
         hf_rwlock_rdlock(&v->io_lock);
+        hf_mutex_lock(&v->tell_lock);
         same = truncations == atomic_load(&m->truncations);
         if (same) {
+            /* A faster thread may have told a larger size, whose data it had written: that one stands. */
+            hf_off_t told = atomic_load(&v->disk_size);
+
             atomic_store(&v->attr_dirty, false);
-            r = write_inode(v, size);
+            r = write_inode(v, size > told ? size : told);
         }
+        hf_mutex_unlock(&v->tell_lock);
         hf_rwlock_rdunlock(&v->io_lock);
         if (same)
             return r;
