@@ -4,8 +4,8 @@
  *
  * Lock order on this path, from the top: MM (shared, mm's) > MAP (shared) > PAGE > I_MMAP > ICACHE > the
  * driver's EXTENTS > SPACE. io_lock is never taken. With HF_NOWAIT the attempt runs in the faulting thread's
- * signal handler; what it cannot do without blocking (-EAGAIN), and what may be refused too early (-ENOSPC
- * while windows hold unused promises), is done again from the start in a service thread.
+ * signal handler; what it cannot do without blocking (-EAGAIN), and what may be refused too early (-ENOSPC or
+ * -EDQUOT while windows hold unused promises), is done again from the start in a service thread.
  *
  * Around the page, a window of neighbours is mapped when access is sequential: never past EOF, never waiting,
  * and stores' windows only with space that the driver calls plentiful (HF_SPECULATIVE).
@@ -50,7 +50,7 @@ static int mkwrite_best(struct attempt *a)
     unsigned few = ((1u << per_block) - 1) << (at & ~(per_block - 1)) & a->hw;
     int r = hf_page_mkwrite(a->m, a->page, a->hw, a->ctx->flags & HF_NOWAIT);
 
-    if ((r != -ENOSPC && r != -EDQUOT) || few == a->hw)
+    if (!hf_is_full(r) || few == a->hw)
         return r;
     r = hf_page_mkwrite(a->m, a->page, few, a->ctx->flags & HF_NOWAIT);
     if (r == 0)
@@ -207,7 +207,7 @@ static void fault_slow(void *arg)
     readahead_for(s->m, s->ctx);
     do {
         s->result = attempt(s->m, s->ctx);
-    } while (s->result == -ENOSPC && hf_cache_squeeze(s->m->cache));
+    } while (hf_is_full(s->result) && hf_cache_squeeze(s->m->cache));
 }
 
 /* What the driver said, as the program is told it: ENOSPC, EDQUOT, EIO, ENXIO. */
@@ -241,7 +241,7 @@ int hf_mapping_fault(struct hf_mapping *m, struct hf_fault_ctx *ctx)
         hf_stat_add(m->cache, faults_load, 1);
     if (nowait && !full)
         r = attempt(m, ctx);
-    if (r == -EAGAIN || r == -ENOSPC) {
+    if (r == -EAGAIN || hf_is_full(r)) {
         hf_stat_add(m->cache, faults_slow, 1);
         if (nowait)
             hf_service_call(m->cache->service, fault_slow, &slow);

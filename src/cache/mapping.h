@@ -21,6 +21,7 @@
 #include "base/slab.h"
 #include "cache/mm_ops.h"
 #include "cache/page.h"
+#include <errno.h>
 #include <holdfast/driver.h>
 
 /* Pages of one group lie side by side; groups are the leaves of the tree. */
@@ -197,7 +198,13 @@ void hf_page_unreserve(struct hf_mapping *m, struct hf_page *page, hf_bits_t blo
 int hf_page_convert(struct hf_mapping *m, struct hf_page *page, hf_bits_t blocks);
 /* The file's last user is gone: reservations that only hf_reserve() keeps are given back. No locks held. */
 void hf_mapping_drop_kept(struct hf_mapping *m);
-/* On ENOSPC: windows give back what nobody stored to. True if trying again may help. No page lock held. */
+/* The volume, or somebody's quota of it, has no room. */
+static inline bool hf_is_full(int r)
+{
+    return r == -ENOSPC || r == -EDQUOT;
+}
+/* On hf_is_full(): windows give back what nobody stored to. True if trying again may help. No page lock held.
+ */
 bool hf_cache_squeeze(struct hf_cache *cache);
 
 /* ---- mkwrite.c: page_mkwrite and page_mkclean (STORE-PATH 4/9). Page locked. */

@@ -156,7 +156,7 @@ int hf_mapping_reserve_range(struct hf_mapping *m, hf_off_t off, hf_off_t len)
         return r;
     do {
         r = reserve_range_once(m, off, off + len);
-    } while (r == -ENOSPC && hf_cache_squeeze(m->cache));
+    } while (hf_is_full(r) && hf_cache_squeeze(m->cache));
     return r;
 }
 

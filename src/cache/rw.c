@@ -217,7 +217,7 @@ static int write_prepare_page(struct chunk *c, unsigned i)
     r = hf_page_fill(m, page, edges & touched, 0);
     if (r == 0)
         r = hf_page_reserve(m, page, touched, 0, &c->fresh[i]);
-    if (r == -ENOSPC || r == -EDQUOT)
+    if (hf_is_full(r))
         r = reserve_partly(c, i, touched);
     return r;
 }
@@ -376,7 +376,7 @@ ssize_t hf_mapping_write(struct hf_mapping *m, const void *buf, size_t len, hf_o
         if (hf_cache_over_dirty(m->cache))
             hf_mapping_writeback(m, 0, HF_FILE_SIZE_MAX, 0, m->cache->dirty_limit_pages / 4 + 1);
         n = write_some(m, at + done, write_chunk_len(m, pos, len - done), pos, careful);
-        if (n == -EINTR || (n == -ENOSPC && hf_cache_squeeze(m->cache)))
+        if (n == -EINTR || (hf_is_full((int)n) && hf_cache_squeeze(m->cache)))
             continue;
         careful = n == -EFAULT;
         if (n == -EFAULT)

@@ -54,7 +54,7 @@ static int preallocate(struct hf_vnode *v, hf_off_t off, hf_off_t end, bool keep
         return r;
     do {
         r = preallocate_once(v, off, end);
-    } while (r == -ENOSPC && hf_cache_squeeze(m->cache));
+    } while (hf_is_full(r) && hf_cache_squeeze(m->cache));
     if (r == 0 && grows)
         r = hf_isize_grow_to(m, end);
     return r;
