@@ -10,24 +10,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+int hf_vnode_opendir(struct hf_vnode *v, struct hf_dir **ret_dir)
+{
+    struct hf_dir *d;
+
+    if (!S_ISDIR(v->inode.mode))
+        return -ENOTDIR;
+    d = calloc(1, sizeof(*d));
+    if (d == NULL)
+        return -ENOMEM;
+    d->vnode = hf_vnode_get(v);
+    hf_volume_handles_add(v->volume, 1);
+    *ret_dir = d;
+    return 0;
+}
+
 int hf_vfs_opendir(struct hf_volume *vol, const char *path, struct hf_dir **ret_dir)
 {
     struct hf_vnode *v;
-    struct hf_dir *d;
     int r = hf_vfs_lookup(vol, path, HF_WALK_FOLLOW, &v);
 
     if (r < 0)
         return r;
-    d = S_ISDIR(v->inode.mode) ? calloc(1, sizeof(*d)) : NULL;
-    if (d == NULL) {
-        r = S_ISDIR(v->inode.mode) ? -ENOMEM : -ENOTDIR;
-        hf_vnode_put(v);
-        return r;
-    }
-    d->vnode = v;
-    hf_volume_handles_add(vol, 1);
-    *ret_dir = d;
-    return 0;
+    r = hf_vnode_opendir(v, ret_dir);
+    hf_vnode_put(v);
+    return r;
 }
 
 static int dots(struct hf_dir *d, struct hf_dirent *ret_entry)

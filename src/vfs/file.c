@@ -64,10 +64,10 @@ static int open_last(struct hf_walk *w, int flags, mode_t mode, struct hf_vnode 
         struct hf_vnode *v;
         int r = hf_walk_last(w, &v);
 
-        if (r == -ENOENT && (flags & O_CREAT) && w->name[0] != '\0') {
-            if (w->must_be_dir)
+        if (r == -ENOENT && (flags & O_CREAT) && w->at.name[0] != '\0') {
+            if (w->at.must_be_dir)
                 return -EISDIR;
-            r = hf_vfs_create(w, &how, ret_vnode);
+            r = hf_name_create(&w->at, &how, ret_vnode);
             *ret_created = r == 0;
             if (r == -EEXIST && !(flags & O_EXCL))
                 continue; /* somebody was faster */
@@ -79,7 +79,7 @@ static int open_last(struct hf_walk *w, int flags, mode_t mode, struct hf_vnode 
             *ret_vnode = v;
             return 0;
         }
-        r = flags & O_NOFOLLOW && !w->must_be_dir ? -ELOOP : hf_walk_symlink(w, v);
+        r = flags & O_NOFOLLOW && !w->at.must_be_dir ? -ELOOP : hf_walk_symlink(w, v);
         hf_vnode_put(v);
         if (r < 0)
             return r;
@@ -103,6 +103,28 @@ static int open_check(struct hf_vnode *v, int flags, bool must_be_dir)
     return writes && v->volume->sb.read_only ? -EROFS : 0;
 }
 
+/* The rest of every open, once it is allowed. Takes over the caller's reference to v. */
+static int open_vnode(struct hf_vnode *v, int flags, struct hf_file **ret_file)
+{
+    int r = (flags & O_TRUNC) && S_ISREG(v->inode.mode) ? hf_vnode_truncate(v, 0) : 0;
+
+    if (r < 0) {
+        hf_vnode_put(v);
+        return r;
+    }
+    return file_new(v, flags, ret_file);
+}
+
+int hf_vnode_open(struct hf_vnode *v, int flags, struct hf_file **ret_file)
+{
+    int r = (flags & O_ACCMODE) == O_ACCMODE ? -EINVAL : 0;
+
+    flags &= ~(O_CREAT | O_EXCL | O_NOFOLLOW);
+    if (r == 0)
+        r = open_check(v, flags, false);
+    return r < 0 ? r : open_vnode(hf_vnode_get(v), flags, ret_file);
+}
+
 int hf_vfs_open(struct hf_volume *vol, const char *path, int flags, mode_t mode, struct hf_file **ret_file)
 {
     struct hf_vnode *v = NULL;
@@ -117,15 +139,13 @@ int hf_vfs_open(struct hf_volume *vol, const char *path, int flags, mode_t mode,
         return r;
     r = open_last(&w, flags, mode, &v, &created);
     if (r == 0 && !created)
-        r = open_check(v, flags, w.must_be_dir);
+        r = open_check(v, flags, w.at.must_be_dir);
     hf_walk_done(&w);
-    if (r == 0 && (flags & O_TRUNC) && !created && S_ISREG(v->inode.mode))
-        r = hf_vnode_truncate(v, 0);
     if (r < 0) {
         hf_vnode_put(v);
         return r;
     }
-    return file_new(v, flags, ret_file);
+    return open_vnode(v, created ? flags & ~O_TRUNC : flags, ret_file);
 }
 
 int hf_vfs_close(struct hf_file *f)

@@ -203,7 +203,7 @@ void hf_vnode_put_unlinked(struct hf_vnode *v)
         bool passing;
 
         hf_mutex_lock(&vol->icache_lock);
-        passing = v->refs > 1 && v->users == 0 && S_ISREG(v->inode.mode);
+        passing = v->refs > 1 && v->users == 0 && v->nodes == 0 && S_ISREG(v->inode.mode);
         hf_mutex_unlock(&vol->icache_lock);
         if (!passing)
             break;
@@ -240,6 +240,46 @@ void hf_vnode_put(struct hf_vnode *v)
     while (!unlinked && (v = idle_take(vol, HF_ICACHE_IDLE_MAX)) != NULL)
         if (evict(v, false) < 0)
             return;
+}
+
+struct hf_node *hf_vnode_to_node(struct hf_vnode *v)
+{
+    hf_mutex_lock(&v->volume->icache_lock);
+    if (v->nodes++ == 0)
+        v->volume->nr_handles++;
+    hf_mutex_unlock(&v->volume->icache_lock);
+    return (struct hf_node *)v;
+}
+
+void hf_vnode_put_nodes(struct hf_vnode *v, uint64_t count)
+{
+    if (count == 0)
+        return;
+    hf_mutex_lock(&v->volume->icache_lock);
+    assert(v->nodes >= count && v->refs >= count);
+    v->nodes -= count;
+    v->refs -= count - 1; /* the last goes below */
+    if (v->nodes == 0)
+        v->volume->nr_handles--;
+    hf_mutex_unlock(&v->volume->icache_lock);
+    hf_vnode_put(v);
+}
+
+static int put_all_nodes(struct hf_vnode *v, void *arg)
+{
+    uint64_t nodes;
+
+    (void)arg;
+    hf_mutex_lock(&v->volume->icache_lock);
+    nodes = v->nodes;
+    hf_mutex_unlock(&v->volume->icache_lock);
+    hf_vnode_put_nodes(v, nodes);
+    return 0;
+}
+
+void hf_icache_put_all_nodes(struct hf_volume *vol)
+{
+    hf_icache_each(vol, put_all_nodes, NULL);
 }
 
 void hf_vnode_user_add(struct hf_vnode *v)

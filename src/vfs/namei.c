@@ -13,7 +13,7 @@
 
 #define SYMLINKS_MAX 40
 
-static int dir_lookup(struct hf_vnode *dir, const char *name, struct hf_vnode **ret_vnode)
+int hf_vnode_lookup(struct hf_vnode *dir, const char *name, struct hf_vnode **ret_vnode)
 {
     uint64_t ino = 0;
     int r;
@@ -39,10 +39,10 @@ static int next_component(struct hf_walk *w)
 
     if (len > HF_NAME_MAX)
         return -ENAMETOOLONG;
-    memcpy(w->name, at, len);
-    w->name[len] = '\0';
+    memcpy(w->at.name, at, len);
+    w->at.name[len] = '\0';
     at += len;
-    w->must_be_dir = *at == '/';
+    w->at.must_be_dir = *at == '/';
     at += strspn(at, "/");
     memmove(w->rest, at, strlen(at) + 1);
     return 0;
@@ -50,8 +50,8 @@ static int next_component(struct hf_walk *w)
 
 static void enter(struct hf_walk *w, struct hf_vnode *dir)
 {
-    hf_vnode_put(w->dir);
-    w->dir = dir;
+    hf_vnode_put(w->at.dir);
+    w->at.dir = dir;
 }
 
 /* Puts a symlink's target before the rest of the path. */
@@ -59,7 +59,7 @@ static int splice_target(struct hf_walk *w, struct hf_vnode *link)
 {
     char target[HF_PATH_MAX];
     size_t rest = strlen(w->rest);
-    bool slash = w->must_be_dir;
+    bool slash = w->at.must_be_dir;
     ssize_t n;
 
     if (++w->links > SYMLINKS_MAX)
@@ -85,9 +85,9 @@ static int step(struct hf_walk *w)
     struct hf_vnode *child;
     int r;
 
-    if (strcmp(w->name, ".") == 0 || w->name[0] == '\0')
-        return S_ISDIR(w->dir->inode.mode) ? 0 : -ENOTDIR;
-    r = dir_lookup(w->dir, w->name, &child);
+    if (strcmp(w->at.name, ".") == 0 || w->at.name[0] == '\0')
+        return S_ISDIR(w->at.dir->inode.mode) ? 0 : -ENOTDIR;
+    r = hf_vnode_lookup(w->at.dir, w->at.name, &child);
     if (r < 0)
         return r;
     if (S_ISLNK(child->inode.mode)) {
@@ -99,7 +99,7 @@ static int step(struct hf_walk *w)
     return S_ISDIR(child->inode.mode) ? 0 : -ENOTDIR;
 }
 
-/* Walks until the last component stands in w->name. */
+/* Walks until the last component stands in w->at.name. */
 static int walk_rest(struct hf_walk *w)
 {
     for (;;) {
@@ -113,9 +113,9 @@ static int walk_rest(struct hf_walk *w)
         if (r < 0)
             return r;
     }
-    if (strcmp(w->name, ".") == 0)
-        w->name[0] = '\0';
-    return S_ISDIR(w->dir->inode.mode) ? 0 : -ENOTDIR;
+    if (strcmp(w->at.name, ".") == 0)
+        w->at.name[0] = '\0';
+    return S_ISDIR(w->at.dir->inode.mode) ? 0 : -ENOTDIR;
 }
 
 int hf_walk_parent(struct hf_volume *vol, const char *path, struct hf_walk *w)
@@ -128,7 +128,7 @@ int hf_walk_parent(struct hf_volume *vol, const char *path, struct hf_walk *w)
     if (len >= sizeof(w->rest))
         return -ENAMETOOLONG;
     w->volume = vol;
-    w->dir = hf_vnode_get(vol->root);
+    w->at.dir = hf_vnode_get(vol->root);
     w->links = 0;
     memcpy(w->rest, path, len + 1);
     r = walk_rest(w);
@@ -146,17 +146,17 @@ int hf_walk_symlink(struct hf_walk *w, struct hf_vnode *link)
 
 void hf_walk_done(struct hf_walk *w)
 {
-    hf_vnode_put(w->dir);
-    w->dir = NULL;
+    hf_vnode_put(w->at.dir);
+    w->at.dir = NULL;
 }
 
 int hf_walk_last(struct hf_walk *w, struct hf_vnode **ret_vnode)
 {
-    if (w->name[0] == '\0') {
-        *ret_vnode = hf_vnode_get(w->dir);
+    if (w->at.name[0] == '\0') {
+        *ret_vnode = hf_vnode_get(w->at.dir);
         return 0;
     }
-    return dir_lookup(w->dir, w->name, ret_vnode);
+    return hf_vnode_lookup(w->at.dir, w->at.name, ret_vnode);
 }
 
 int hf_vfs_lookup(struct hf_volume *vol, const char *path, unsigned flags, struct hf_vnode **ret_vnode)
@@ -168,14 +168,14 @@ int hf_vfs_lookup(struct hf_volume *vol, const char *path, unsigned flags, struc
     if (r < 0)
         return r;
     r = hf_walk_last(&w, &v);
-    while (r == 0 && S_ISLNK(v->inode.mode) && ((flags & HF_WALK_FOLLOW) || w.must_be_dir)) {
+    while (r == 0 && S_ISLNK(v->inode.mode) && ((flags & HF_WALK_FOLLOW) || w.at.must_be_dir)) {
         r = hf_walk_symlink(&w, v);
         hf_vnode_put(v);
         v = NULL;
         if (r == 0)
             r = hf_walk_last(&w, &v);
     }
-    if (r == 0 && w.must_be_dir && !S_ISDIR(v->inode.mode)) {
+    if (r == 0 && w.at.must_be_dir && !S_ISDIR(v->inode.mode)) {
         hf_vnode_put(v);
         r = -ENOTDIR;
     }

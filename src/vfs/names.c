@@ -55,27 +55,27 @@ static bool is_dots(const char *name)
     return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-int hf_vfs_create(struct hf_walk *w, const struct hf_create *how, struct hf_vnode **ret_vnode)
+int hf_name_create(const struct hf_name *at, const struct hf_create *how, struct hf_vnode **ret_vnode)
 {
-    struct hf_volume *vol = w->volume;
+    struct hf_volume *vol = at->dir->volume;
     uint64_t ino = 0;
     int r;
 
-    if (is_dots(w->name))
+    if (is_dots(at->name))
         return -EEXIST;
     if (vol->sb.read_only)
         return -EROFS;
     hf_mutex_lock(&vol->names_lock);
-    hf_rwlock_wrlock(&w->dir->io_lock);
-    if (w->dir->inode.nlink == 0)
+    hf_rwlock_wrlock(&at->dir->io_lock);
+    if (at->dir->inode.nlink == 0)
         r = -ENOENT;
     else
-        r = hf_vnode_driver(w->dir)->lookup(&w->dir->inode, w->name, &ino);
+        r = hf_vnode_driver(at->dir)->lookup(&at->dir->inode, at->name, &ino);
     if (r == 0)
         r = -EEXIST;
-    else if (r == -ENOENT && w->dir->inode.nlink > 0)
-        r = hf_vnode_driver(w->dir)->create(&w->dir->inode, w->name, how, &ino);
-    hf_rwlock_wrunlock(&w->dir->io_lock);
+    else if (r == -ENOENT && at->dir->inode.nlink > 0)
+        r = hf_vnode_driver(at->dir)->create(&at->dir->inode, at->name, how, &ino);
+    hf_rwlock_wrunlock(&at->dir->io_lock);
     hf_mutex_unlock(&vol->names_lock);
     return r < 0 || ret_vnode == NULL ? r : hf_vnode_iget(vol, ino, ret_vnode);
 }
@@ -87,20 +87,21 @@ int hf_vfs_mknod(struct hf_volume *vol, const char *path, const struct hf_create
 
     if (r < 0)
         return r;
-    if (w.must_be_dir && !S_ISDIR(how->mode) && w.name[0] != '\0')
+    if (w.at.must_be_dir && !S_ISDIR(how->mode) && w.at.name[0] != '\0')
         r = -ENOENT;
     else
-        r = hf_vfs_create(&w, how, NULL);
+        r = hf_name_create(&w.at, how, NULL);
     hf_walk_done(&w);
     return r;
 }
 
 /* *ret_gone: that was its last name. */
-static int unlink_locked(struct hf_volume *vol, struct hf_walk *w, bool directory,
-                         struct hf_vnode **ret_victim, bool *ret_gone)
+static int unlink_locked(const struct hf_name *at, bool directory, struct hf_vnode **ret_victim,
+                         bool *ret_gone)
 {
+    const struct hf_driver *driver = hf_vnode_driver(at->dir);
     struct hf_vnode *victim = NULL, *locks[2];
-    int r = find(w->dir, w->name, &victim);
+    int r = find(at->dir, at->name, &victim);
 
     if (r < 0)
         return r;
@@ -109,41 +110,36 @@ static int unlink_locked(struct hf_volume *vol, struct hf_walk *w, bool director
         return -ENOTDIR;
     if (!directory && S_ISDIR(victim->inode.mode))
         return -EISDIR;
-    if (!directory && w->must_be_dir)
+    if (!directory && at->must_be_dir)
         return -ENOTDIR;
-    locks[0] = w->dir;
+    locks[0] = at->dir;
     locks[1] = victim;
     lock_all(locks, 2);
     if (directory)
-        r = vol->sb.driver->rmdir(&w->dir->inode, w->name, &victim->inode, hf_now_ns());
+        r = driver->rmdir(&at->dir->inode, at->name, &victim->inode, hf_now_ns());
     else
-        r = vol->sb.driver->unlink(&w->dir->inode, w->name, &victim->inode, hf_now_ns());
+        r = driver->unlink(&at->dir->inode, at->name, &victim->inode, hf_now_ns());
     *ret_gone = r == 0 && victim->inode.nlink == 0;
     unlock_all(locks, 2);
     return r;
 }
 
-int hf_vfs_unlink(struct hf_volume *vol, const char *path, bool directory)
+int hf_name_unlink(const struct hf_name *at, bool directory)
 {
+    struct hf_volume *vol = at->dir->volume;
     struct hf_vnode *victim = NULL;
     bool gone = false;
-    struct hf_walk w;
-    int r = hf_walk_parent(vol, path, &w);
+    int r;
 
-    if (r < 0)
-        return r;
-    if (w.name[0] == '\0')
-        r = !directory ? -EISDIR : w.dir == vol->root ? -EBUSY : -EINVAL;
-    else if (strcmp(w.name, "..") == 0)
-        r = directory ? -ENOTEMPTY : -EISDIR;
-    else if (vol->sb.read_only)
-        r = -EROFS;
-    if (r == 0) {
-        hf_mutex_lock(&vol->names_lock);
-        r = unlink_locked(vol, &w, directory, &victim, &gone);
-        hf_mutex_unlock(&vol->names_lock);
-    }
-    hf_walk_done(&w);
+    if (at->name[0] == '\0' || strcmp(at->name, ".") == 0)
+        return !directory ? -EISDIR : at->dir == vol->root ? -EBUSY : -EINVAL;
+    if (strcmp(at->name, "..") == 0)
+        return directory ? -ENOTEMPTY : -EISDIR;
+    if (vol->sb.read_only)
+        return -EROFS;
+    hf_mutex_lock(&vol->names_lock);
+    r = unlink_locked(at, directory, &victim, &gone);
+    hf_mutex_unlock(&vol->names_lock);
     if (gone)
         hf_vnode_put_unlinked(victim);
     else
@@ -151,10 +147,22 @@ int hf_vfs_unlink(struct hf_volume *vol, const char *path, bool directory)
     return r;
 }
 
-static int link_locked(struct hf_volume *vol, struct hf_walk *w, struct hf_vnode *from)
+int hf_vfs_unlink(struct hf_volume *vol, const char *path, bool directory)
 {
-    struct hf_vnode *there = NULL, *locks[2] = {w->dir, from};
-    int r = find(w->dir, w->name, &there);
+    struct hf_walk w;
+    int r = hf_walk_parent(vol, path, &w);
+
+    if (r < 0)
+        return r;
+    r = hf_name_unlink(&w.at, directory);
+    hf_walk_done(&w);
+    return r;
+}
+
+static int link_locked(const struct hf_name *at, struct hf_vnode *from)
+{
+    struct hf_vnode *there = NULL, *locks[2] = {at->dir, from};
+    int r = find(at->dir, at->name, &there);
 
     if (r == 0) {
         hf_vnode_put(there);
@@ -163,11 +171,30 @@ static int link_locked(struct hf_volume *vol, struct hf_walk *w, struct hf_vnode
     if (r != -ENOENT)
         return r;
     lock_all(locks, 2);
-    if (w->dir->inode.nlink == 0 || from->inode.nlink == 0)
+    if (at->dir->inode.nlink == 0 || from->inode.nlink == 0)
         r = -ENOENT;
     else
-        r = vol->sb.driver->link(&w->dir->inode, w->name, &from->inode, hf_now_ns());
+        r = hf_vnode_driver(at->dir)->link(&at->dir->inode, at->name, &from->inode, hf_now_ns());
     unlock_all(locks, 2);
+    return r;
+}
+
+int hf_name_link(const struct hf_name *at, struct hf_vnode *from)
+{
+    struct hf_volume *vol = at->dir->volume;
+    int r;
+
+    if (is_dots(at->name))
+        return -EEXIST;
+    if (S_ISDIR(from->inode.mode))
+        return -EPERM;
+    if (at->must_be_dir)
+        return -ENOENT;
+    if (vol->sb.read_only)
+        return -EROFS;
+    hf_mutex_lock(&vol->names_lock);
+    r = link_locked(at, from);
+    hf_mutex_unlock(&vol->names_lock);
     return r;
 }
 
@@ -180,24 +207,10 @@ int hf_vfs_link(struct hf_volume *vol, const char *from_path, const char *to_pat
     if (r < 0)
         return r;
     r = hf_walk_parent(vol, to_path, &w);
-    if (r < 0) {
-        hf_vnode_put(from);
-        return r;
-    }
-    if (is_dots(w.name))
-        r = -EEXIST;
-    else if (S_ISDIR(from->inode.mode))
-        r = -EPERM;
-    else if (w.must_be_dir)
-        r = -ENOENT;
-    else if (vol->sb.read_only)
-        r = -EROFS;
     if (r == 0) {
-        hf_mutex_lock(&vol->names_lock);
-        r = link_locked(vol, &w, from);
-        hf_mutex_unlock(&vol->names_lock);
+        r = hf_name_link(&w.at, from);
+        hf_walk_done(&w);
     }
-    hf_walk_done(&w);
     hf_vnode_put(from);
     return r;
 }
@@ -205,8 +218,7 @@ int hf_vfs_link(struct hf_volume *vol, const char *from_path, const char *to_pat
 /* ---- rename */
 
 struct rename {
-    struct hf_volume *vol;
-    struct hf_walk from, to;
+    const struct hf_name *from, *to;
     struct hf_vnode *inode, *target;
     unsigned flags;
     bool gone; /* the target lost its last name */
@@ -238,14 +250,14 @@ static int rename_check(struct rename *rn)
     bool dir = S_ISDIR(rn->inode->inode.mode), exchange = rn->flags & RENAME_EXCHANGE;
     int below = 0;
 
-    if (!dir && (rn->from.must_be_dir || (rn->to.must_be_dir && !exchange)))
+    if (!dir && (rn->from->must_be_dir || (rn->to->must_be_dir && !exchange)))
         return -ENOTDIR;
-    if (rn->target != NULL && rn->to.must_be_dir && !S_ISDIR(rn->target->inode.mode))
+    if (rn->target != NULL && rn->to->must_be_dir && !S_ISDIR(rn->target->inode.mode))
         return -ENOTDIR;
     if (dir)
-        below = is_below(rn->to.dir, rn->inode);
+        below = is_below(rn->to->dir, rn->inode);
     if (below == 0 && exchange && rn->target != NULL && S_ISDIR(rn->target->inode.mode))
-        below = is_below(rn->from.dir, rn->target);
+        below = is_below(rn->from->dir, rn->target);
     if (below != 0)
         return below < 0 ? below : -EINVAL;
     if (rn->target == NULL)
@@ -258,7 +270,7 @@ static int rename_check(struct rename *rn)
         return -ENOTDIR;
     if (!dir && S_ISDIR(rn->target->inode.mode))
         return -EISDIR;
-    if (S_ISDIR(rn->target->inode.mode) && is_below(rn->from.dir, rn->target) == 1)
+    if (S_ISDIR(rn->target->inode.mode) && is_below(rn->from->dir, rn->target) == 1)
         return -ENOTEMPTY;
     return 0;
 }
@@ -266,58 +278,47 @@ static int rename_check(struct rename *rn)
 static int rename_locked(struct rename *rn)
 {
     struct hf_vnode *locks[4];
-    int r = find(rn->from.dir, rn->from.name, &rn->inode);
+    int r = find(rn->from->dir, rn->from->name, &rn->inode);
 
     if (r < 0)
         return r;
-    r = find(rn->to.dir, rn->to.name, &rn->target);
+    r = find(rn->to->dir, rn->to->name, &rn->target);
     if (r < 0 && r != -ENOENT)
         return r;
-    if (r == -ENOENT && rn->to.dir->inode.nlink == 0)
+    if (r == -ENOENT && rn->to->dir->inode.nlink == 0)
         return r;
     r = rename_check(rn);
     if (r < 0 || rn->inode == rn->target)
         return r;
-    locks[0] = rn->from.dir;
-    locks[1] = rn->to.dir;
+    locks[0] = rn->from->dir;
+    locks[1] = rn->to->dir;
     locks[2] = rn->inode;
     locks[3] = rn->target;
     lock_all(locks, 4);
-    r = rn->vol->sb.driver->rename(&rn->from.dir->inode, rn->from.name, &rn->inode->inode, &rn->to.dir->inode,
-                                   rn->to.name, rn->target != NULL ? &rn->target->inode : NULL,
-                                   rn->flags & RENAME_EXCHANGE, hf_now_ns());
+    r = hf_vnode_driver(rn->inode)->rename(
+        &rn->from->dir->inode, rn->from->name, &rn->inode->inode, &rn->to->dir->inode, rn->to->name,
+        rn->target != NULL ? &rn->target->inode : NULL, rn->flags & RENAME_EXCHANGE, hf_now_ns());
     rn->gone = r == 0 && rn->target != NULL && rn->target->inode.nlink == 0;
     unlock_all(locks, 4);
     return r;
 }
 
-int hf_vfs_rename(struct hf_volume *vol, const char *from, const char *to, unsigned flags)
+int hf_name_rename(const struct hf_name *from, const struct hf_name *to, unsigned flags)
 {
-    struct rename rn = {.vol = vol, .flags = flags};
+    struct rename rn = {.from = from, .to = to, .flags = flags};
+    struct hf_volume *vol = from->dir->volume;
     int r;
 
     if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) ||
         flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
         return -EINVAL;
-    r = hf_walk_parent(vol, from, &rn.from);
-    if (r < 0)
-        return r;
-    r = hf_walk_parent(vol, to, &rn.to);
-    if (r < 0) {
-        hf_walk_done(&rn.from);
-        return r;
-    }
-    if (is_dots(rn.from.name) || is_dots(rn.to.name))
-        r = flags & RENAME_NOREPLACE && is_dots(rn.to.name) ? -EEXIST : -EBUSY;
-    else if (vol->sb.read_only)
-        r = -EROFS;
-    if (r == 0) {
-        hf_mutex_lock(&vol->names_lock);
-        r = rename_locked(&rn);
-        hf_mutex_unlock(&vol->names_lock);
-    }
-    hf_walk_done(&rn.from);
-    hf_walk_done(&rn.to);
+    if (is_dots(from->name) || is_dots(to->name))
+        return flags & RENAME_NOREPLACE && is_dots(to->name) ? -EEXIST : -EBUSY;
+    if (vol->sb.read_only)
+        return -EROFS;
+    hf_mutex_lock(&vol->names_lock);
+    r = rename_locked(&rn);
+    hf_mutex_unlock(&vol->names_lock);
     hf_vnode_put(rn.inode);
     if (rn.gone)
         hf_vnode_put_unlinked(rn.target);
@@ -326,17 +327,42 @@ int hf_vfs_rename(struct hf_volume *vol, const char *from, const char *to, unsig
     return r;
 }
 
-ssize_t hf_vfs_readlink(struct hf_volume *vol, const char *path, char *buf, size_t size)
+int hf_vfs_rename(struct hf_volume *vol, const char *from_path, const char *to_path, unsigned flags)
+{
+    struct hf_walk from, to;
+    int r = hf_walk_parent(vol, from_path, &from);
+
+    if (r < 0)
+        return r;
+    r = hf_walk_parent(vol, to_path, &to);
+    if (r == 0) {
+        r = hf_name_rename(&from.at, &to.at, flags);
+        hf_walk_done(&to);
+    }
+    hf_walk_done(&from);
+    return r;
+}
+
+ssize_t hf_vnode_readlink(struct hf_vnode *v, char *buf, size_t size)
 {
     char target[HF_PATH_MAX]; /* the caller's buffer may lie in a mapping: it is written without locks */
+    ssize_t n = -EINVAL;
+
+    if (S_ISLNK(v->inode.mode))
+        n = hf_vnode_driver(v)->readlink(&v->inode, target, sizeof(target));
+    if (n > 0)
+        memcpy(buf, target, (size_t)n < size ? (size_t)n : size);
+    return n;
+}
+
+ssize_t hf_vfs_readlink(struct hf_volume *vol, const char *path, char *buf, size_t size)
+{
     struct hf_vnode *v;
     ssize_t n = hf_vfs_lookup(vol, path, 0, &v);
 
     if (n < 0)
         return n;
-    n = S_ISLNK(v->inode.mode) ? vol->sb.driver->readlink(&v->inode, target, sizeof(target)) : -EINVAL;
+    n = hf_vnode_readlink(v, buf, size);
     hf_vnode_put(v);
-    if (n > 0)
-        memcpy(buf, target, (size_t)n < size ? (size_t)n : size);
     return n;
 }

@@ -117,10 +117,16 @@ static void setattr_locked(struct hf_vnode *v, const struct hf_attr *attr)
 
 int hf_vnode_setattr(struct hf_vnode *v, const struct hf_attr *attr)
 {
+    int r = 0;
+
     if (v->volume->sb.read_only)
         return -EROFS;
     if ((attr->valid & HF_ATTR_TIMES) && (time_check(&attr->times[0]) < 0 || time_check(&attr->times[1]) < 0))
         return -EINVAL;
+    if (attr->valid & HF_ATTR_SIZE)
+        r = hf_vnode_truncate(v, attr->size);
+    if (r < 0 || (attr->valid & ~HF_ATTR_SIZE) == 0)
+        return r;
     hf_rwlock_wrlock(&v->io_lock);
     setattr_locked(v, attr);
     hf_rwlock_wrunlock(&v->io_lock);

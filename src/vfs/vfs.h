@@ -4,8 +4,8 @@
  *
  * Locks, top to bottom: names_lock (one name-changing op at a time) > io_lock of inodes (several only under
  * names_lock) > pos_lock of a file > the cache's > icache_lock (the inode table, references).
- * References: a vnode is held by files, directories, path walks and the flusher; a file by its handle and by
- * each vma.
+ * References: a vnode is held by files, directories, nodes, path walks and the flusher; a file by its handle
+ * and by each vma.
  */
 #ifndef HF_VFS_VFS_H
 #define HF_VFS_VFS_H
@@ -14,6 +14,7 @@
 #include "base/lock.h"
 #include "cache/mapping.h"
 #include <holdfast/driver.h>
+#include <holdfast/node.h>
 #include <pthread.h>
 
 #define HF_ICACHE_BUCKETS 1024u
@@ -31,7 +32,8 @@ struct hf_vnode {
     _Atomic int64_t disk_mtime_ns; /* likewise */
     _Atomic bool attr_dirty;       /* attributes that the driver has not been told */
     _Atomic uint32_t state;        /* enum hf_vnode_state; futex; changed under icache_lock */
-    unsigned refs;                 /* guarded by icache_lock */
+    uint64_t refs;                 /* guarded by icache_lock */
+    uint64_t nodes;                /* guarded by icache_lock: of refs, those held as a struct hf_node */
     unsigned users;                /* guarded by icache_lock: files open, with their vmas */
     struct hf_list hash, idle;     /* guarded by icache_lock */
 };
@@ -47,7 +49,7 @@ struct hf_volume {
     _Atomic uint32_t unlinked_put; /* futex: bumped when a reference to a file without names is put */
     struct hf_list idle;
     unsigned nr_idle;
-    unsigned nr_handles; /* files (with those only mappings hold) and directories */
+    unsigned nr_handles; /* files (with those only mappings hold), directories, vnodes held as nodes */
     pthread_t flusher;
     bool has_flusher;
     _Atomic uint32_t flusher_stop; /* futex */
@@ -90,6 +92,10 @@ void hf_vnode_put(struct hf_vnode *vnode); /* NULL is fine; may evict: call with
 /* For a file whose last name the caller has just removed: like put, but if nobody has it open, waits for
  * references that are only passing by (the flusher, path walks): its space is free when this returns. */
 void hf_vnode_put_unlinked(struct hf_vnode *vnode);
+/* The caller's reference becomes one of a struct hf_node; and count of those are put. */
+struct hf_node *hf_vnode_to_node(struct hf_vnode *vnode);
+void hf_vnode_put_nodes(struct hf_vnode *vnode, uint64_t count);
+void hf_icache_put_all_nodes(struct hf_volume *volume);
 void hf_vnode_user_add(struct hf_vnode *vnode);    /* a file opened it */
 void hf_vnode_user_remove(struct hf_vnode *vnode); /* and is gone */
 /* Evicts every inode that nobody uses. Returns the first error; inodes that could not be written are dropped
@@ -101,11 +107,15 @@ void hf_volume_handles_add(struct hf_volume *volume, int n);
 
 /* ---- namei.c: paths */
 #define HF_WALK_FOLLOW 0x1u /* follow a symlink in the last component */
+/* A name in a directory: what operations on names are given, whether a path led there or a node. */
+struct hf_name {
+    struct hf_vnode *dir;       /* a directory, referenced */
+    char name[HF_NAME_MAX + 1]; /* "": dir itself */
+    bool must_be_dir;           /* a slash came after it */
+};
 struct hf_walk {
     struct hf_volume *volume;
-    struct hf_vnode *dir;       /* referenced */
-    char name[HF_NAME_MAX + 1]; /* the last component; "" : the path names dir itself */
-    bool must_be_dir;           /* a slash came after it */
+    struct hf_name at; /* the last component */
     char rest[HF_PATH_MAX];
     int links;
 };
@@ -114,13 +124,19 @@ int hf_walk_parent(struct hf_volume *volume, const char *path, struct hf_walk *w
 /* The last component turned out to be this symlink: goes on with its target, up to its last component. */
 int hf_walk_symlink(struct hf_walk *walk, struct hf_vnode *link);
 void hf_walk_done(struct hf_walk *walk);
-/* Looks the last component up in walk->dir. Takes the directory's io_lock shared. */
+/* What name (".." too) means in dir. Takes its io_lock shared. */
+int hf_vnode_lookup(struct hf_vnode *dir, const char *name, struct hf_vnode **ret_vnode);
+/* Looks the last component up in its directory. Takes the directory's io_lock shared. */
 int hf_walk_last(struct hf_walk *walk, struct hf_vnode **ret_vnode);
 int hf_vfs_lookup(struct hf_volume *volume, const char *path, unsigned flags, struct hf_vnode **ret_vnode);
 
 /* ---- names.c */
-int hf_vfs_create(struct hf_walk *walk, const struct hf_create *how,
-                  struct hf_vnode **ret_vnode); /* -EEXIST */
+/* ret_vnode may be NULL. -EEXIST */
+int hf_name_create(const struct hf_name *at, const struct hf_create *how, struct hf_vnode **ret_vnode);
+int hf_name_unlink(const struct hf_name *at, bool directory);
+int hf_name_link(const struct hf_name *at, struct hf_vnode *from);
+int hf_name_rename(const struct hf_name *from, const struct hf_name *to, unsigned flags);
+ssize_t hf_vnode_readlink(struct hf_vnode *vnode, char *buf, size_t size);
 int hf_vfs_mknod(struct hf_volume *volume, const char *path, const struct hf_create *how);
 int hf_vfs_unlink(struct hf_volume *volume, const char *path, bool directory);
 int hf_vfs_link(struct hf_volume *volume, const char *from, const char *to);
@@ -130,6 +146,7 @@ ssize_t hf_vfs_readlink(struct hf_volume *volume, const char *path, char *buf, s
 /* ---- file.c */
 int hf_vfs_open(struct hf_volume *volume, const char *path, int flags, mode_t mode,
                 struct hf_file **ret_file);
+int hf_vnode_open(struct hf_vnode *vnode, int flags, struct hf_file **ret_file);
 int hf_vfs_close(struct hf_file *file);
 hf_off_t hf_vfs_lseek(struct hf_file *file, hf_off_t off, int whence);
 /* ---- io.c */
@@ -138,16 +155,6 @@ ssize_t hf_vfs_pwrite(struct hf_file *file, const void *buf, size_t len, hf_off_
 ssize_t hf_vfs_read(struct hf_file *file, void *buf, size_t len);
 ssize_t hf_vfs_write(struct hf_file *file, const void *buf, size_t len);
 /* ---- setattr.c */
-#define HF_ATTR_MODE 0x1u
-#define HF_ATTR_OWNER 0x2u
-#define HF_ATTR_TIMES 0x4u
-struct hf_attr {
-    unsigned valid; /* HF_ATTR_* */
-    mode_t mode;
-    uid_t uid;
-    gid_t gid;
-    struct timespec times[2];
-};
 int hf_vnode_setattr(struct hf_vnode *vnode, const struct hf_attr *attr);
 int hf_vnode_truncate(struct hf_vnode *vnode, hf_off_t size);
 /* Asks the driver whether i_size may become new_size (HOLD-6). Caller: io x. Nothing has changed. */
@@ -172,6 +179,7 @@ int hf_vfs_sync(struct hf_volume *volume);
 int hf_flusher_start(struct hf_volume *volume);
 void hf_flusher_stop(struct hf_volume *volume);
 /* ---- dir.c */
+int hf_vnode_opendir(struct hf_vnode *vnode, struct hf_dir **ret_dir);
 int hf_vfs_opendir(struct hf_volume *volume, const char *path, struct hf_dir **ret_dir);
 int hf_vfs_readdir(struct hf_dir *dir, struct hf_dirent *ret_entry);
 void hf_vfs_closedir(struct hf_dir *dir);
