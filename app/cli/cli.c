@@ -122,9 +122,10 @@ void hf_cli_help(const struct hf_cli_command *cmd, FILE *out)
     if (cmd->summary)
         fprintf(out, "%s%s%s: %s\n", hf_term_style(HF_STYLE_BOLD), cmd->name, hf_term_reset(), cmd->summary);
     fprintf(out, "\n%s", cmd->help);
-    fputs("\nExit status: 0 done, 1 failed (one line on stderr says what, why and what to do), 2 wrong "
-          "usage.\n",
-          out);
+    fprintf(out, "\nExit status: %s.\n",
+            cmd->status
+                ? cmd->status
+                : "0 done, 1 failed (one line on stderr says what, why and what to do), 2 wrong usage");
 }
 
 int hf_cli_option(const struct hf_cli_command *cmd, int opt, char **argv)

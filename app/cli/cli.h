@@ -24,11 +24,12 @@ struct hf_cli_command {
     const char *synopsis; /* after "holdfast NAME " */
     const char *summary;  /* one line, in lower case, no full stop; NULL: not listed */
     const char *help;     /* the rest of --help */
+    const char *status;   /* what the exit status says; NULL: 0 done, 1 failed, 2 wrong usage */
     int (*run)(const struct hf_cli_command *cmd, int argc, char **argv);
 };
 
 extern const struct hf_cli_command hf_cmd_mkfs, hf_cmd_info, hf_cmd_ls, hf_cmd_cat, hf_cmd_put, hf_cmd_get,
-    hf_cmd_rm, hf_cmd_mkdir, hf_cmd_map, hf_cmd_demo, hf_cmd_demo_seed, hf_cmd_demo_writer;
+    hf_cmd_rm, hf_cmd_mkdir, hf_cmd_map, hf_cmd_doctor, hf_cmd_demo, hf_cmd_demo_seed, hf_cmd_demo_writer;
 
 /* ---------------------------------------------------------------- failures: cli.c */
 

@@ -297,6 +297,16 @@ int hf_fault_in(void *addr, size_t len, bool write);
 /* Which engine a default mapping gets here: "inline", "mprotect"; "thread" only if forced. */
 const char *hf_engine_name(void);
 
+/*
+ * Does an engine work in this process? name: "inline", "thread" (mappings with HF_MAP_SYSCALLS) or
+ * "mprotect"; what HF_ENGINE forces has no say. ret_why (may be NULL): one static line, written on failure
+ * too: what the engine is built on, or what of it is missing here. Returns 0; -ENOSYS: the kernel has no
+ * userfaultfd; -EPERM: it is refused (privilege, sysctl, sandbox); -EOPNOTSUPP: it lacks a feature; -EINVAL:
+ * no such engine, ret_why is left alone; or what making a descriptor returned. Asked once, remembered
+ * afterwards.
+ */
+int hf_engine_probe(const char *name, const char **ret_why);
+
 /* ------------------------------------------------------------------ looking inside */
 
 #define HF_BLOCKS_PER_PAGE_MAX 128

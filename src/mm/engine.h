@@ -14,8 +14,9 @@ struct hf_engine {
     const char *name;
     bool by_segv;   /* faults come as SIGSEGV, not as SIGBUS */
     bool by_thread; /* faults are served by a thread: kernel code may wait for it */
-    /* 0 if this machine can, else -errno. Called once, by probe.c; what it opens stays open. */
-    int (*probe)(void);
+    /* 0 if this machine can, else -errno, and *ret_why (static text for people) says what is missing. Called
+     * once, by probe.c; what it opens stays open. */
+    int (*probe)(const char **ret_why);
     /* Before the first area of this engine. Context: space.lock exclusive. 0 or -errno. May be NULL. */
     int (*start)(void);
     /*
@@ -70,8 +71,9 @@ struct uffdio_poison {
 #endif
 
 /* open(2)s a userfaultfd with all of features and what both engines need; checks that it does what we build
- * on. user_only: kernel-mode faults are not wanted. A descriptor or -errno. */
-int hf_uffd_open(uint64_t features, bool user_only);
+ * on. user_only: kernel-mode faults are not wanted. A descriptor, or -errno with *ret_why: -ENOSYS: no
+ * userfaultfd; -EPERM: refused; -EOPNOTSUPP: it lacks a feature. */
+int hf_uffd_open(uint64_t features, bool user_only, const char **ret_why);
 int hf_uffd_watch(int fd, struct hf_vma *vma, uintptr_t start, uintptr_t end);
 /* wake: somebody may sleep on the range in the kernel. */
 int hf_uffd_install(int fd, struct hf_vma *vma, uintptr_t start, uintptr_t end, bool writable, bool hole,

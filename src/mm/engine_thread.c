@@ -224,9 +224,9 @@ static void *event_main(void *arg)
 
 /* ------------------------------------------------------------------ ops */
 
-static int thread_probe(void)
+static int thread_probe(const char **ret_why)
 {
-    int fd = hf_uffd_open(UFFD_FEATURE_POISON, false);
+    int fd = hf_uffd_open(UFFD_FEATURE_POISON, false, ret_why);
 
     if (fd < 0)
         return fd;

@@ -81,15 +81,17 @@ static int check_continue_wp(int fd, char *page, size_t size)
     return err ? err : uffd_ioctl(fd, UFFDIO_CONTINUE, &cont);
 }
 
-static int uffd_check(int fd)
+static int uffd_check(int fd, const char **ret_why)
 {
     size_t size = hf_hw_page_size();
     int memfd = memfd_create("holdfast-probe", MFD_CLOEXEC);
     void *page = MAP_FAILED;
     int err = -EOPNOTSUPP;
 
+    *ret_why = "memfd_create is refused";
     if (memfd < 0)
         return -errno;
+    *ret_why = "a page cannot enter write-protected (UFFDIO_CONTINUE_MODE_WP, Linux 6.4)";
     if (ftruncate(memfd, (off_t)size) == 0 && pwrite(memfd, "", 1, 0) == 1)
         page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
     if (page != MAP_FAILED) {
@@ -100,21 +102,54 @@ static int uffd_check(int fd)
     return err ? -EOPNOTSUPP : 0;
 }
 
-int hf_uffd_open(uint64_t features, bool user_only)
+/* What the kernel offers less than features, by name. */
+static const char *feature_missing(int fd, uint64_t features)
+{
+    static const struct {
+        uint64_t bit;
+        const char *why;
+    } names[] = {
+        {UFFD_FEATURE_MISSING_SHMEM, "no UFFD_FEATURE_MISSING_SHMEM (Linux 4.11)"},
+        {UFFD_FEATURE_SIGBUS, "no UFFD_FEATURE_SIGBUS (Linux 4.14)"},
+        {UFFD_FEATURE_PAGEFAULT_FLAG_WP, "no UFFD_FEATURE_PAGEFAULT_FLAG_WP (Linux 5.7)"},
+        {UFFD_FEATURE_MINOR_SHMEM, "no UFFD_FEATURE_MINOR_SHMEM (Linux 5.14)"},
+        {UFFD_FEATURE_WP_HUGETLBFS_SHMEM, "no UFFD_FEATURE_WP_HUGETLBFS_SHMEM (Linux 5.19)"},
+        {UFFD_FEATURE_POISON, "no UFFD_FEATURE_POISON (Linux 6.6)"},
+    };
+    struct uffdio_api api = {.api = UFFD_API};
+
+    if (uffd_ioctl(fd, UFFDIO_API, &api) == 0)
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+            if (features & names[i].bit & ~api.features)
+                return names[i].why;
+    return "userfaultfd does not speak this version of its interface";
+}
+
+int hf_uffd_open(uint64_t features, bool user_only, const char **ret_why)
 {
     struct uffdio_api api = {.api = UFFD_API, .features = features | FEATURES_BOTH};
     int fd = uffd_create(user_only);
     int err;
 
-    if (fd < 0)
+    if (fd < 0) {
+        *ret_why = fd == -ENOSYS ? "this kernel has no userfaultfd"
+                   : user_only   ? "userfaultfd is refused, as sandboxes do"
+                                 : "userfaultfd for faults of system calls is refused to this user";
         return fd;
+    }
     err = uffd_ioctl(fd, UFFDIO_API, &api);
-    if (!err)
-        err = uffd_check(fd);
-    if (!err)
-        return fd;
-    close(fd);
-    return err;
+    if (err) {
+        *ret_why = feature_missing(fd, features | FEATURES_BOTH);
+        err = -EOPNOTSUPP;
+    } else {
+        err = uffd_check(fd, ret_why);
+    }
+    if (err) {
+        close(fd);
+        return err;
+    }
+    *ret_why = user_only ? "userfaultfd, in the storing thread" : "userfaultfd, served by a thread";
+    return fd;
 }
 
 /* ------------------------------------------------------------------ areas */
@@ -276,9 +311,9 @@ int hf_uffd_install(int fd, struct hf_vma *vma, uintptr_t start, uintptr_t end, 
 
 /* ------------------------------------------------------------------ the inline engine */
 
-static int inline_probe(void)
+static int inline_probe(const char **ret_why)
 {
-    int fd = hf_uffd_open(UFFD_FEATURE_SIGBUS, true);
+    int fd = hf_uffd_open(UFFD_FEATURE_SIGBUS, true, ret_why);
 
     if (fd < 0)
         return fd;

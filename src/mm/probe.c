@@ -21,8 +21,10 @@ static pthread_once_t env_once = PTHREAD_ONCE_INIT;
 static const struct hf_engine *forced; /* set at init */
 bool hf_windows_on = true;             /* set at init */
 
+/* Set once each. */
 static pthread_once_t inline_once = PTHREAD_ONCE_INIT, thread_once = PTHREAD_ONCE_INIT;
-static int inline_verdict, thread_verdict; /* set once */
+static int inline_verdict, thread_verdict;
+static const char *inline_why = "userfaultfd", *thread_why = "userfaultfd";
 
 static void env_read(void)
 {
@@ -42,25 +44,34 @@ void hf_engine_env_init(void)
 
 static void inline_try(void)
 {
-    inline_verdict = hf_engine_inline.probe();
+    inline_verdict = hf_engine_inline.probe(&inline_why);
 }
 
 static void thread_try(void)
 {
-    thread_verdict = hf_engine_thread.probe();
+    thread_verdict = hf_engine_thread.probe(&thread_why);
+}
+
+static int engine_verdict(const struct hf_engine *engine, const char **ret_why)
+{
+    if (engine == &hf_engine_inline) {
+        pthread_once(&inline_once, inline_try);
+        *ret_why = inline_why;
+        return inline_verdict;
+    }
+    if (engine == &hf_engine_thread) {
+        pthread_once(&thread_once, thread_try);
+        *ret_why = thread_why;
+        return thread_verdict;
+    }
+    return engine->probe(ret_why);
 }
 
 static bool engine_works(const struct hf_engine *engine)
 {
-    if (engine == &hf_engine_inline) {
-        pthread_once(&inline_once, inline_try);
-        return inline_verdict == 0;
-    }
-    if (engine == &hf_engine_thread) {
-        pthread_once(&thread_once, thread_try);
-        return thread_verdict == 0;
-    }
-    return true;
+    const char *why;
+
+    return engine_verdict(engine, &why) == 0;
 }
 
 static const struct hf_engine *default_engine(void)
@@ -100,4 +111,20 @@ void hf_engines_forked(void)
 const char *hf_engine_name(void)
 {
     return default_engine()->name;
+}
+
+int hf_engine_probe(const char *name, const char **ret_why)
+{
+    const char *why = "";
+    int err;
+
+    for (size_t i = 0; name != NULL && i < NR_ENGINES; i++) {
+        if (strcmp(name, engines[i]->name) != 0)
+            continue;
+        err = engine_verdict(engines[i], &why);
+        if (ret_why != NULL)
+            *ret_why = why;
+        return err;
+    }
+    return -EINVAL;
 }
