@@ -12,11 +12,24 @@
 #include <string.h>
 #include <unistd.h>
 
+/* clang-format off */
 static const struct hf_cli_command *const commands[] = {
-    &hf_cmd_mkfs, &hf_cmd_info,      &hf_cmd_ls,          &hf_cmd_cat, &hf_cmd_put,
-    &hf_cmd_get,  &hf_cmd_rm,        &hf_cmd_mkdir,       &hf_cmd_map, &hf_cmd_doctor,
-    &hf_cmd_demo, &hf_cmd_demo_seed, &hf_cmd_demo_writer,
+    &hf_cmd_mkfs,
+    &hf_cmd_info,
+    &hf_cmd_check,
+    &hf_cmd_ls,
+    &hf_cmd_cat,
+    &hf_cmd_put,
+    &hf_cmd_get,
+    &hf_cmd_rm,
+    &hf_cmd_mkdir,
+    &hf_cmd_map,
+    &hf_cmd_doctor,
+    &hf_cmd_demo,
+    &hf_cmd_demo_seed,
+    &hf_cmd_demo_writer,
 };
+/* clang-format on */
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static void print_help(void)

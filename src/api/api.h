@@ -28,6 +28,9 @@ void hf_api_leave(const sigset_t *old);
         hf_ret;                              \
     })
 
+/* Notes what hf_volume_error_text() will say in this thread; returns error. */
+int hf_api_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Once a process: mm/, fork handlers, tracing. 0 or -errno. */
 int hf_api_init(void);
 /* Open volumes, so that a forked child can let go of their devices. */

@@ -15,7 +15,7 @@
 
 static _Thread_local char error_text[512];
 
-__attribute__((format(printf, 2, 3))) static int fail(int error, const char *format, ...)
+int hf_api_fail(int error, const char *format, ...)
 {
     va_list args;
 
@@ -35,7 +35,7 @@ static int mkfs(const char *path, const struct hf_mkfs_options *opts)
     char err[HF_BLOCKFS_ERR] = "";
     int r = hf_blockfs_mkfs_path(path, opts, err);
 
-    return r < 0 ? fail(r, "%s: %s", path, err[0] != '\0' ? err : strerror(-r)) : 0;
+    return r < 0 ? hf_api_fail(r, "%s: %s", path, err[0] != '\0' ? err : strerror(-r)) : 0;
 }
 
 int hf_mkfs(const char *path, const struct hf_mkfs_options *opts)
@@ -44,7 +44,7 @@ int hf_mkfs(const char *path, const struct hf_mkfs_options *opts)
 
     error_text[0] = '\0';
     if (path == NULL || path[0] == '\0')
-        return fail(-EINVAL, "no volume named");
+        return hf_api_fail(-EINVAL, "no volume named");
     return r < 0 ? r : HF_CALL(int, mkfs(path, opts));
 }
 
@@ -63,7 +63,7 @@ static int mount(const struct hf_driver *driver, struct hf_device *dev, void *dr
     int r = hf_vfs_mount(&how, &vol);
 
     if (r < 0)
-        return fail(r, "%s: %s", name, err[0] != '\0' ? err : strerror(-r));
+        return hf_api_fail(r, "%s: %s", name, err[0] != '\0' ? err : strerror(-r));
     hf_api_register(vol);
     *ret_volume = vol;
     return 0;
@@ -74,9 +74,9 @@ static int open_options_check(const struct hf_open_options *opts)
     if (opts == NULL)
         return 0;
     if (opts->flags & ~HF_OPEN_READ_ONLY)
-        return fail(-EINVAL, "open flags %#x are not known", opts->flags);
+        return hf_api_fail(-EINVAL, "open flags %#x are not known", opts->flags);
     if ((unsigned)opts->isize_sync > HF_ISIZE_NONE)
-        return fail(-EINVAL, "isize_sync %d is not known", (int)opts->isize_sync);
+        return hf_api_fail(-EINVAL, "isize_sync %d is not known", (int)opts->isize_sync);
     return 0;
 }
 
@@ -109,7 +109,8 @@ static int open_mem(const char *spec, const struct hf_open_options *opts, struct
         mem.block_size = (uint32_t)size_parse(&at);
     }
     if (mem.size_bytes == 0 || *at != '\0')
-        return fail(-EINVAL, "%s: expected mem:SIZE or mem:SIZE,BLOCKSIZE, for example mem:64M,1K", spec);
+        return hf_api_fail(-EINVAL, "%s: expected mem:SIZE or mem:SIZE,BLOCKSIZE, for example mem:64M,1K",
+                           spec);
     return mount(&hf_memfs_driver, NULL, &mem, spec, opts, ret_volume);
 }
 
@@ -124,9 +125,9 @@ static int open_path(const char *path, const struct hf_open_options *opts, struc
     /* HF_DEV_THIN only offers guarantee() and discard(): the driver asks for them on thin volumes alone */
     r = hf_device_file_open(path, read_only ? HF_DEV_READ_ONLY : HF_DEV_THIN, 0, &dev);
     if (r == -EBUSY)
-        return fail(r, "%s: open already, by this or another process: close it there first", path);
+        return hf_api_fail(r, "%s: open already, by this or another process: close it there first", path);
     if (r < 0)
-        return fail(r, "%s: %s", path, strerror(-r));
+        return hf_api_fail(r, "%s: %s", path, strerror(-r));
     return mount(&hf_blockfs_driver, dev, NULL, path, opts, ret_volume);
 }
 
@@ -136,7 +137,7 @@ int hf_volume_open(const char *path, const struct hf_open_options *opts, struct 
 
     error_text[0] = '\0';
     if (path == NULL || path[0] == '\0' || ret_volume == NULL)
-        return fail(-EINVAL, "no volume named");
+        return hf_api_fail(-EINVAL, "no volume named");
     if (r == 0)
         r = open_options_check(opts);
     return r < 0 ? r : HF_CALL(int, open_path(path, opts, ret_volume));
@@ -149,9 +150,9 @@ int hf_volume_open_device(struct hf_device *dev, const struct hf_open_options *o
 
     error_text[0] = '\0';
     if (dev == NULL)
-        return fail(-EINVAL, "no device");
+        return hf_api_fail(-EINVAL, "no device");
     if (r == 0)
-        r = ret_volume == NULL ? fail(-EINVAL, "no place for the volume") : open_options_check(opts);
+        r = ret_volume == NULL ? hf_api_fail(-EINVAL, "no place for the volume") : open_options_check(opts);
     if (r < 0) {
         dev->ops->close(dev);
         return r;

@@ -300,6 +300,16 @@ int hf_blockfs_header_write(struct hf_device *dev, const struct hf_blockfs_heade
     return ret ? ret : copy_write(dev, bytes, 0);
 }
 
+int hf_blockfs_header_write_copy(struct hf_device *dev, const struct hf_blockfs_header *header,
+                                 enum hf_blockfs_copy copy)
+{
+    uint8_t bytes[HF_BLOCKFS_HEADER_BYTES];
+    hf_off_t off = (hf_off_t)(header->volume_bytes - HF_BLOCKFS_HEADER_BYTES);
+
+    hf_blockfs_header_encode(header, bytes);
+    return copy_write(dev, bytes, copy == HF_BLOCKFS_COPY_PRIMARY ? 0 : off);
+}
+
 int hf_blockfs_header_erase(struct hf_device *dev)
 {
     static const uint8_t zeros[HF_BLOCKFS_HEADER_BYTES];
