@@ -4,6 +4,7 @@
 #
 # PREFIX, DESTDIR   where `make install` puts things            (default /usr/local, none)
 # DEMO_ARGS         more arguments for `holdfast demo` in `make run`
+# FUZZ_SECONDS      how long `make fuzz` runs, all targets together   (default 600)
 # CHECK_ARGS        more arguments for tools/run-checks in `make check`, as CHECK_ARGS='--only gcc'
 
 BUILD := build
@@ -11,6 +12,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 DEMO_ARGS ?=
 CHECK_ARGS ?=
+FUZZ_SECONDS ?= 600
 
 HOLDFAST := $(BUILD)/app/cli/holdfast
 CONTROL := $(BUILD)/app/cli/holdfast-control
@@ -19,7 +21,7 @@ CONTROL := $(BUILD)/app/cli/holdfast-control
 QUIET := tools/run-quietly
 
 .DEFAULT_GOAL := build
-.PHONY: help build run check soak bench install format clean setup-packages
+.PHONY: help build run check soak fuzz bench install format clean setup-packages
 
 help: ## this list
 	@echo "Targets:"
@@ -53,6 +55,9 @@ check: packages-check ## all tests in all builds (gcc, clang, ASan+UBSan, TSan) 
 soak: configure-tests ## the stress test, a million operations in several configurations
 	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD)
 	@tests/stress/soak.sh $(BUILD)/tests/stress/stress
+
+fuzz: packages-check ## the fuzz targets for FUZZ_SECONDS (600), with libFuzzer, ASan and UBSan
+	@tools/run-fuzz --seconds $(FUZZ_SECONDS)
 
 bench: configure-tests ## the benchmarks
 	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD)

@@ -69,6 +69,7 @@ static void extents(void **state)
     refused("UPDATE extents SET pblk = (SELECT pblk + 2 FROM extents WHERE lblk = 0) WHERE lblk = 10",
             EUCLEAN, "another extent has its blocks");
     refused("UPDATE extents SET lblk = 2 WHERE lblk = 10", EUCLEAN, "two extents at block 2");
+    refused("UPDATE extents SET ino = -1 WHERE lblk = 0", EUCLEAN, "inode -1");
     refused("DELETE FROM inodes WHERE ino = (SELECT ino FROM extents)", EUCLEAN, "no row in table inodes");
 }
 
@@ -78,11 +79,14 @@ static void meta_and_root(void **state)
     refused("UPDATE meta SET schema_version = 2", EPROTONOSUPPORT, "newer");
     refused("UPDATE meta SET schema_version = 0", EUCLEAN, "meta");
     refused("UPDATE meta SET next_id = 16", EUCLEAN, "next_id");
+    refused("UPDATE meta SET next_id = 9223372036854775000", EUCLEAN, "next_id");
     refused("DELETE FROM meta", EUCLEAN, "meta");
     refused("DELETE FROM inodes WHERE ino = 1", EUCLEAN, "root");
     refused("UPDATE inodes SET mode = 33188 WHERE ino = 1", EUCLEAN, "root");
     refused("DROP TABLE extents", EUCLEAN, "");
     refused("DROP TABLE names; DROP TABLE meta", EUCLEAN, "");
+    refused("CREATE TRIGGER t AFTER INSERT ON inodes BEGIN DELETE FROM names; END", EUCLEAN, "trigger t");
+    refused("CREATE VIEW v AS SELECT ino FROM inodes", EUCLEAN, "view v");
 }
 
 static void an_orphan_without_an_inode(void **state)
@@ -124,6 +128,50 @@ static void inodes(void **state)
         vol_unmount(&vol);
         hf_dev_close(dev);
     }
+}
+
+/* A name that no op makes is not shown to a program that may use it as a path. */
+static void impossible_names(void **state)
+{
+    static const char *const texts[] = {"'../../etc'", "'/'", "'.'",          "'..'",
+                                        "x'610062'",   "x''", "zeroblob(256)"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct hf_dirent entry;
+        struct hf_device *dev;
+        struct hf_inode *root;
+        struct vol vol;
+        char text[128];
+
+        snprintf(text, sizeof(text), "UPDATE names SET name = CAST(%s AS BLOB) WHERE type = 8", texts[i]);
+        dev = damaged(text);
+        vol_mount(&vol, dev);
+        root = root_get(&vol);
+        assert_err(vol.ops->readdir(root, 0, &entry), EUCLEAN);
+        assert_non_null(strstr(vol.sb.error_text, "table names"));
+        inode_put(root);
+        vol_unmount(&vol);
+        hf_dev_close(dev);
+    }
+}
+
+static void an_empty_symlink(void **state)
+{
+    struct hf_device *dev = damaged("UPDATE symlinks SET target = x''");
+    struct hf_inode *root, *l;
+    struct vol vol;
+    char buf[8];
+
+    (void)state;
+    vol_mount(&vol, dev);
+    root = root_get(&vol);
+    l = node_find(&vol, root, "l");
+    assert_count(vol.ops->readlink(l, buf, sizeof(buf)), 0);
+    inode_put(l);
+    inode_put(root);
+    vol_unmount(&vol);
+    hf_dev_close(dev);
 }
 
 static void names(void **state)
@@ -239,6 +287,8 @@ int main(void)
         cmocka_unit_test(an_orphan_without_an_inode),
         cmocka_unit_test(inodes),
         cmocka_unit_test(names),
+        cmocka_unit_test(impossible_names),
+        cmocka_unit_test(an_empty_symlink),
         cmocka_unit_test(a_flipped_byte_anywhere_never_crashes),
         cmocka_unit_test(a_read_only_mount_writes_nothing),
         cmocka_unit_test(pages_smaller_than_blocks),

@@ -207,7 +207,8 @@ static int metadb_prepare(struct hf_metadb *db, char *err)
     return 0;
 }
 
-/* What SQLite accepts but we did not make: another page size, another journal mode. */
+/* What SQLite accepts but we did not make: another page size, another journal mode, and triggers and views,
+ * which would have our statements do something else. */
 static int metadb_check(struct hf_metadb *db, char *err)
 {
     char text[32];
@@ -230,7 +231,15 @@ static int metadb_check(struct hf_metadb *db, char *err)
         snprintf(err, HF_BLOCKFS_ERR, "metadata database: damaged: its journal mode is %s, not wal", text);
         return -EUCLEAN;
     }
-    return 0;
+    ret = sql_text(db->sql,
+                   "SELECT type || ' ' || name FROM sqlite_schema WHERE type NOT IN ('table', 'index')", text,
+                   sizeof(text), err, "metadata database");
+    if (!ret && text[0]) {
+        snprintf(err, HF_BLOCKFS_ERR, "metadata database: damaged: it has the %s, which is none of ours",
+                 text);
+        return -EUCLEAN;
+    }
+    return ret;
 }
 
 int hf_metadb_open(struct hf_device *dev, const struct hf_blockfs_header *header, bool read_only,

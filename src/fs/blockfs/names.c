@@ -411,6 +411,14 @@ int hf_blockfs_rename(struct hf_inode *olddir, const char *oldname, struct hf_in
 
 /* ---- reading */
 
+/* What no op would have made: a program that walks the tree would end up elsewhere. */
+static bool name_ok(const char *name, size_t len)
+{
+    if (len == 0 || len > HF_NAME_MAX || memchr(name, '/', len) != NULL || memchr(name, 0, len) != NULL)
+        return false;
+    return name[0] != '.' || len > 2 || (len == 2 && name[1] != '.');
+}
+
 int hf_blockfs_readdir(struct hf_inode *dir, uint64_t cookie, struct hf_dirent *ret_entry)
 {
     struct hf_blockfs *fs = hf_blockfs_of(dir->sb);
@@ -425,16 +433,17 @@ int hf_blockfs_readdir(struct hf_inode *dir, uint64_t cookie, struct hf_dirent *
     }
     rc = hf_txn_step(stmt);
     if (rc > 0) {
+        const char *name = sqlite3_column_blob(stmt, 1);
         size_t len = (size_t)sqlite3_column_bytes(stmt, 1);
 
-        if (len == 0 || len > HF_NAME_MAX) {
-            rc = hf_blockfs_damaged(fs, "table names: directory %llu has a name of %zu bytes",
+        if (!name_ok(name, len)) {
+            rc = hf_blockfs_damaged(fs, "table names: directory %llu has an impossible name of %zu bytes",
                                     (unsigned long long)dir->ino, len);
         } else {
             ret_entry->cookie = (uint64_t)sqlite3_column_int64(stmt, 0);
             ret_entry->ino = (uint64_t)sqlite3_column_int64(stmt, 2);
             ret_entry->type = (unsigned char)sqlite3_column_int64(stmt, 3);
-            memcpy(ret_entry->name, sqlite3_column_blob(stmt, 1), len);
+            memcpy(ret_entry->name, name, len);
             ret_entry->name[len] = 0;
         }
     }
@@ -456,7 +465,8 @@ ssize_t hf_blockfs_readlink(struct hf_inode *inode, char *buf, size_t size)
         rc = hf_txn_step(stmt);
         if (rc > 0) {
             len = sqlite3_column_bytes(stmt, 0);
-            memcpy(buf, sqlite3_column_blob(stmt, 0), (size_t)len < size ? (size_t)len : size);
+            if (len > 0) /* of an empty one SQLite says NULL */
+                memcpy(buf, sqlite3_column_blob(stmt, 0), (size_t)len < size ? (size_t)len : size);
         }
         sqlite3_reset(stmt);
         if (rc == 0)

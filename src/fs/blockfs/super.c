@@ -16,6 +16,8 @@
 
 /* Databases up to this size are checked as a whole at every mount: it takes some milliseconds. */
 #define CHECK_BYTES (4u << 20)
+/* meta.next_id never gets there: numbers beyond would be negative before long. */
+#define MAX_ID (1ll << 62)
 /* For statfs: rows and index entries of an inode with one name. */
 #define INODE_BYTES 256u
 
@@ -43,8 +45,8 @@ static int extent_check(struct hf_blockfs *fs, const struct extent_row *prev, co
     int64_t nlink;
     int rc = 0;
 
-    if (row->len <= 0 || row->len > UINT32_MAX || row->lblk < 0 || row->lblk > (1ll << 62) || row->pblk < 0 ||
-        (uint64_t)row->pblk >= fs->space.total ||
+    if (row->ino <= 0 || row->len <= 0 || row->len > UINT32_MAX || row->lblk < 0 || row->lblk > (1ll << 62) ||
+        row->pblk < 0 || (uint64_t)row->pblk >= fs->space.total ||
         (uint64_t)row->len > fs->space.total - (uint64_t)row->pblk || row->unwritten >> 1)
         return hf_blockfs_damaged(
             fs, "table extents: inode %lld, block %lld: %lld blocks at %lld are out of bounds",
@@ -69,7 +71,7 @@ static int extent_check(struct hf_blockfs *fs, const struct extent_row *prev, co
 
 static int load_extents(struct hf_blockfs *fs)
 {
-    struct extent_row prev = {.ino = -1};
+    struct extent_row prev = {.ino = 0};
     sqlite3_stmt *stmt;
     uint64_t nr = 0;
     int rc = hf_txn_query(&fs->txn, HF_STMT_EXTENT_ALL, NULL, 0, &stmt);
@@ -133,7 +135,8 @@ static int load_meta(struct hf_blockfs *fs)
         rc = read_pair(fs, HF_STMT_INODE_COUNT, &nr_inodes, &max_ino);
     if (rc != 0)
         return rc;
-    if (version != HF_BLOCKFS_SCHEMA || next_id < HF_BLOCKFS_FIRST_ID || max_ino >= next_id)
+    if (version != HF_BLOCKFS_SCHEMA || next_id < HF_BLOCKFS_FIRST_ID || next_id > MAX_ID ||
+        max_ino >= next_id)
         return hf_blockfs_damaged(fs, "table meta: version %lld, next_id %lld, but inode %lld exists",
                                   (long long)version, (long long)next_id, (long long)max_ino);
     fs->next_id = fs->stored_next_id = (uint64_t)next_id;
@@ -227,11 +230,16 @@ static int mount_header(struct hf_blockfs *fs)
  * would. */
 static int mount_look(struct hf_blockfs *fs)
 {
+    char err[HF_BLOCKFS_ERR] = "";
     struct hf_metadb *db;
-    int rc = hf_metadb_open(fs->dev, &fs->header, true, fs->sb->error_text, &db);
+    int rc = hf_metadb_open(fs->dev, &fs->header, true, err, &db);
 
-    if (rc != 0)
+    if (rc == -EUCLEAN)
+        return hf_blockfs_damaged(fs, "%s", err);
+    if (rc != 0) {
+        snprintf(fs->sb->error_text, sizeof(fs->sb->error_text), "%s", err);
         return rc;
+    }
     hf_txn_init(&fs->txn, db, true);
     hf_mutex_lock(&fs->sql_lock);
     rc = load(fs);
