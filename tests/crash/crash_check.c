@@ -2,6 +2,8 @@
 /* crash_check.c - crash_check() of crash_util.h: opens what cuts leave, and holds it against the model. */
 #include "crash_model.h"
 
+#include <holdfast/maintain.h>
+
 #include <fcntl.h>
 
 #define GROWTH 9000 /* bytes that each file gets at its end, to see that they are zeros */
@@ -136,13 +138,31 @@ static void space_check(const struct image *image)
                (unsigned long long)(st.blocks - st.blocks_free), (unsigned long long)image->found_blocks);
 }
 
+static void problem_fail(void *arg, const struct hf_check_problem *problem)
+{
+    const struct image *image = arg;
+
+    image_that(image, problem == NULL, "the checker says: %s", problem->text);
+}
+
+/* The checker finds nothing, whatever the moment of the cut. */
+static void whole_check(struct image *image, struct hf_device *dev)
+{
+    struct hf_check_options opts = {.report = problem_fail, .arg = image};
+    int ret = hf_check_device(dev, &opts, NULL);
+
+    image_that(image, ret == 0, "check: %s (%d)", hf_volume_error_text(), ret);
+}
+
 /* All that must hold of an image. dev is used up. */
 static void image_check(struct image *image, struct hf_device *dev)
 {
     struct hf_open_options opts = crash_options(image->crash);
     uint8_t dir[CRASH_NAMES];
-    int ret = hf_volume_open_device(dev, &opts, &image->volume);
+    int ret;
 
+    whole_check(image, dev);
+    ret = hf_volume_open_device(dev, &opts, &image->volume);
     image_that(image, ret == 0, "open: %s (%d)", hf_volume_error_text(), ret);
     names_check(image, dir);
     for (unsigned name = 0; name < CRASH_NAMES; name++)
