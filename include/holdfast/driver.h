@@ -147,11 +147,13 @@ struct hf_driver {
     /* fallocate: the holes in the range become UNWRITTEN blocks (reading zero, surviving crashes) that need
      * no reservation: all or nothing. -ENOSPC, -EDQUOT. Caller: io x, map x. */
     int (*preallocate)(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);
-    /* The blocks in the range become holes; their space is free when that is durable. Caller: io x, map x. */
+    /* The blocks in the range become holes; their space is free when that is durable. On error any of them
+     * may have become holes, as map() says. Caller: io x, map x. */
     int (*punch)(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);
     /* Transfer whole blocks: off and len are multiples of B. Holes and unwritten blocks read as zeros.
      * write(): every block is allocated or unwritten, and becomes written. They may come from several threads
-     * at once for different blocks; the pages concerned are locked or under writeback. -EIO. */
+     * at once for different blocks; the pages concerned are locked or under writeback. -EIO, also for a block
+     * that is a hole after all. */
     int (*read)(struct hf_inode *inode, void *buf, size_t len, hf_off_t off);
     int (*write)(struct hf_inode *inode, const void *buf, size_t len, hf_off_t off);
 };

@@ -264,6 +264,9 @@ void hf_mapping_shrink(struct hf_mapping *m, hf_off_t new_size);
 int hf_mapping_punch_prepare(struct hf_mapping *m, hf_off_t start, hf_off_t end);
 /* map x held: [start, end) reads as zeros; whole blocks are holes to the cache (the driver punches them). */
 void hf_mapping_punch(struct hf_mapping *m, hf_off_t start, hf_off_t end);
+/* map x held, no writeback in the range: the driver failed, and may have freed some of the blocks of [start,
+ * end) (not empty): the cache learns which. Those read as zeros; a store to them has to ask again. */
+void hf_mapping_remap(struct hf_mapping *m, hf_off_t start, hf_off_t end);
 /* map x held: before fallocate: reserved blocks in the range are converted; after: the range is allocated. */
 int hf_mapping_preallocate_begin(struct hf_mapping *m, hf_off_t start, hf_off_t end);
 void hf_mapping_preallocate_end(struct hf_mapping *m, hf_off_t start, hf_off_t end);

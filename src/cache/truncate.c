@@ -206,6 +206,56 @@ void hf_mapping_punch(struct hf_mapping *m, hf_off_t start, hf_off_t end)
     hf_tree_walk(m, hf_page_index(m, start), hf_page_index(m, end - 1), punch_group, &range);
 }
 
+/* ---- a punch that failed half way */
+
+/* The driver freed some of the page's blocks, and says which. They are holes now, as if they alone had been
+ * punched; the others keep their bytes, and what was promised to them. */
+static void remap_page(struct hf_mapping *m, struct hf_page *page)
+{
+    hf_bits_t had = page->allocated, gone;
+    struct hf_bits_runs run;
+
+    /* If it cannot say: what it still calls allocated is kept, and write() will tell. */
+    if (!(page->flags & HF_PAGE_MAPPED) || hf_page_map_blocks(m, page, 0, NULL) < 0)
+        return;
+    gone = had & ~page->allocated;
+    if (gone == 0 || page->state == HF_PAGE_ABSENT)
+        return;
+    hf_page_mkclean(m, page);
+    run = (struct hf_bits_runs){.left = gone};
+    while (hf_bits_next_run(&run)) {
+        hf_off_t at = hf_page_off(m, page->index) + ((hf_off_t)run.first << m->cache->block_shift);
+
+        hf_memfd_zero(m, at, at + ((hf_off_t)run.nr << m->cache->block_shift));
+    }
+    page->uptodate |= gone;
+    hf_page_undirty(m, page, page->dirty & gone);
+    hf_trace(PUNCH, m->inode->ino, page->index, (uint64_t)gone, 0);
+}
+
+static int remap_group(struct hf_mapping *m, struct hf_page_group *g, void *arg)
+{
+    const struct range *range = arg;
+
+    for (unsigned i = 0; i < HF_GROUP_PAGES; i++) {
+        struct hf_page *page = &g->pages[i];
+
+        if (hf_page_off(m, page->index + 1) <= range->start || hf_page_off(m, page->index) >= range->end)
+            continue;
+        hf_mutex_lock(&page->lock);
+        remap_page(m, page);
+        hf_mutex_unlock(&page->lock);
+    }
+    return 0;
+}
+
+void hf_mapping_remap(struct hf_mapping *m, hf_off_t start, hf_off_t end)
+{
+    struct range range = {.start = start, .end = end};
+
+    hf_tree_walk(m, hf_page_index(m, start), hf_page_index(m, end - 1), remap_group, &range);
+}
+
 /* ---- preallocating */
 
 static int convert_group(struct hf_mapping *m, struct hf_page_group *g, void *arg)

@@ -69,8 +69,11 @@ static int punch(struct hf_vnode *v, hf_off_t off, hf_off_t end)
     hf_rwlock_wrlock(&m->map_lock);
     r = hf_mapping_punch_prepare(m, off, end);
     hf_mapping_wait_writeback(m, hf_page_index(m, off));
-    if (r == 0 && last > first)
+    if (r == 0 && last > first) {
         r = hf_vnode_driver(v)->punch(&v->inode, first, last - first);
+        if (r < 0)
+            hf_mapping_remap(m, off, end); /* some blocks may be gone */
+    }
     if (r == 0)
         hf_mapping_punch(m, off, end);
     hf_rwlock_wrunlock(&m->map_lock);

@@ -31,8 +31,9 @@ static int shrink(struct hf_vnode *v, hf_off_t old_size, hf_off_t new_size)
     hf_rwlock_wrlock(&m->map_lock);
     hf_mapping_shrink(m, new_size);
     r = hf_vnode_driver(v)->truncate(&v->inode, old_size, new_size);
-    if (r == 0)
-        atomic_store(&v->disk_size, new_size);
+    /* After an error nobody knows which size the driver has: it is told the new one, never the old one again.
+     */
+    atomic_store(&v->disk_size, r == 0 ? new_size : -1);
     hf_rwlock_wrunlock(&m->map_lock);
     return r;
 }

@@ -28,7 +28,7 @@ struct hf_vnode {
     struct hf_volume *volume;      /* set at init */
     struct hf_rwlock io_lock;      /* rank IO */
     struct hf_mutex tell_lock;     /* rank FILE: one thread at a time tells the driver a size */
-    _Atomic hf_off_t disk_size;    /* the size that the driver was told last */
+    _Atomic hf_off_t disk_size;    /* the size that the driver was told last; -1: it must be told */
     _Atomic int64_t disk_mtime_ns; /* likewise */
     _Atomic bool attr_dirty;       /* attributes that the driver has not been told */
     _Atomic uint32_t state;        /* enum hf_vnode_state; futex; changed under icache_lock */

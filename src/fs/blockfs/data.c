@@ -441,12 +441,14 @@ int hf_blockfs_write(struct hf_inode *inode, const void *buf, size_t len, hf_off
         bool news = false;
         int rc = 0;
 
-        assert(n > 0 && "write() to a hole");
+        if (n == 0)
+            return -EIO; /* a hole: there is no place for it, and the page that has it stays dirty */
         for (size_t i = 0; i < n && rc == 0; i++) {
             size_t bytes = (size_t)exts[i].len * fs->block_size;
 
-            assert(exts[i].lblk == blk && "write() to a hole");
-            rc = hf_dev_write(fs->dev, from, bytes, hf_blockfs_addr(fs, exts[i].pblk));
+            rc = exts[i].lblk != blk ? -EIO : 0;
+            if (rc == 0)
+                rc = hf_dev_write(fs->dev, from, bytes, hf_blockfs_addr(fs, exts[i].pblk));
             if (rc != 0)
                 break;
             from += bytes;

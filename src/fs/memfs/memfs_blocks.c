@@ -359,15 +359,18 @@ int hf_memfs_write(struct hf_inode *inode, const void *buf, size_t len, hf_off_t
     struct hf_memfs_node *node = hf_memfs_node_of(inode);
     uint32_t size = hf_memfs_volume_of(inode)->block_size;
     uint64_t blk = (uint64_t)off / size;
+    int rc = 0;
 
     hf_rwlock_wrlock(&node->lock);
     for (size_t done = 0; done < len; done += size, blk++) {
         struct hf_memfs_group *group = group_find(node, blk);
 
-        assert(group != NULL && (group->present & block_bit(blk)) && "write() to a hole");
+        rc = group == NULL || !(group->present & block_bit(blk)) ? -EIO : 0; /* a hole */
+        if (rc != 0)
+            break;
         memcpy(group->block[blk % HF_MEMFS_GROUP], (const char *)buf + done, size);
         group->written |= block_bit(blk);
     }
     hf_rwlock_wrunlock(&node->lock);
-    return 0;
+    return rc;
 }
