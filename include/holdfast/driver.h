@@ -145,8 +145,10 @@ struct hf_driver {
      * durable. Caller: page; not in a fault. */
     int (*allocate)(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);
     /* fallocate: the holes in the range become UNWRITTEN blocks (reading zero, surviving crashes) that need
-     * no reservation: all or nothing. -ENOSPC, -EDQUOT. Caller: io x, map x. */
-    int (*preallocate)(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);
+     * no reservation; blocks that allocate() gave and nobody has written stay from now on, too. promised: so
+     * many of the holes have been reserved before; on success those promises are used up. All or nothing.
+     * -ENOSPC, -EDQUOT. Durable with fsync() or sync(). Caller: io x, map x. */
+    int (*preallocate)(struct hf_inode *inode, hf_blk_t blk, uint64_t nr, uint64_t promised);
     /* The blocks in the range become holes; their space is free when that is durable. On error any of them
      * may have become holes, as map() says. Caller: io x, map x. */
     int (*punch)(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);

@@ -267,9 +267,10 @@ void hf_mapping_punch(struct hf_mapping *m, hf_off_t start, hf_off_t end);
 /* map x held, no writeback in the range: the driver failed, and may have freed some of the blocks of [start,
  * end) (not empty): the cache learns which. Those read as zeros; a store to them has to ask again. */
 void hf_mapping_remap(struct hf_mapping *m, hf_off_t start, hf_off_t end);
-/* map x held: before fallocate: reserved blocks in the range are converted; after: the range is allocated. */
-int hf_mapping_preallocate_begin(struct hf_mapping *m, hf_off_t start, hf_off_t end);
-void hf_mapping_preallocate_end(struct hf_mapping *m, hf_off_t start, hf_off_t end);
+/* map x held: how many blocks of [start, end) (not empty) are promised. */
+uint64_t hf_mapping_count_promises(struct hf_mapping *m, hf_off_t start, hf_off_t end);
+/* map x held: the driver has preallocated the blocks of [start, end); their promises are used up. */
+void hf_mapping_preallocated(struct hf_mapping *m, hf_off_t start, hf_off_t end);
 
 /* ---- rw.c: copies between callers and the memfd. */
 /* Caller: io s; off + len <= i_size. Returns bytes > 0, or an error if the first byte failed. */

@@ -17,7 +17,6 @@
 
 struct range {
     hf_off_t start, end; /* bytes */
-    int error;
 };
 
 static hf_off_t block_floor(const struct hf_mapping *m, hf_off_t off)
@@ -258,27 +257,31 @@ void hf_mapping_remap(struct hf_mapping *m, hf_off_t start, hf_off_t end)
 
 /* ---- preallocating */
 
-static int convert_group(struct hf_mapping *m, struct hf_page_group *g, void *arg)
-{
-    struct range *range = arg;
+struct promises {
+    hf_off_t start, end; /* bytes */
+    uint64_t nr;
+};
 
-    for (unsigned i = 0; i < HF_GROUP_PAGES && range->error == 0; i++) {
+static int count_group(struct hf_mapping *m, struct hf_page_group *g, void *arg)
+{
+    struct promises *p = arg;
+
+    for (unsigned i = 0; i < HF_GROUP_PAGES; i++) {
         struct hf_page *page = &g->pages[i];
 
         hf_mutex_lock(&page->lock);
-        range->error = hf_page_convert(
-            m, page, page->reserved & hf_page_blocks_of(m, page, range->start, range->end - range->start));
+        p->nr += hf_bits_count(page->reserved & hf_page_blocks_of(m, page, p->start, p->end - p->start));
         hf_mutex_unlock(&page->lock);
     }
-    return range->error;
+    return 0;
 }
 
-int hf_mapping_preallocate_begin(struct hf_mapping *m, hf_off_t start, hf_off_t end)
+uint64_t hf_mapping_count_promises(struct hf_mapping *m, hf_off_t start, hf_off_t end)
 {
-    struct range range = {.start = start, .end = end};
+    struct promises p = {.start = start, .end = end};
 
-    hf_tree_walk(m, hf_page_index(m, start), hf_page_index(m, end - 1), convert_group, &range);
-    return range.error;
+    hf_tree_walk(m, hf_page_index(m, start), hf_page_index(m, end - 1), count_group, &p);
+    return p.nr;
 }
 
 static int allocated_group(struct hf_mapping *m, struct hf_page_group *g, void *arg)
@@ -287,16 +290,21 @@ static int allocated_group(struct hf_mapping *m, struct hf_page_group *g, void *
 
     for (unsigned i = 0; i < HF_GROUP_PAGES; i++) {
         struct hf_page *page = &g->pages[i];
+        hf_bits_t blocks, promised;
 
         hf_mutex_lock(&page->lock);
+        blocks = hf_page_blocks_of(m, page, range->start, range->end - range->start);
+        promised = page->reserved & blocks;
+        page->reserved &= ~promised;
+        atomic_fetch_sub(&m->cache->nr_reserved, hf_bits_count(promised));
         if (page->flags & HF_PAGE_MAPPED)
-            page->allocated |= hf_page_blocks_of(m, page, range->start, range->end - range->start);
+            page->allocated |= blocks;
         hf_mutex_unlock(&page->lock);
     }
     return 0;
 }
 
-void hf_mapping_preallocate_end(struct hf_mapping *m, hf_off_t start, hf_off_t end)
+void hf_mapping_preallocated(struct hf_mapping *m, hf_off_t start, hf_off_t end)
 {
     struct range range = {.start = start, .end = end};
 

@@ -28,11 +28,10 @@ static int preallocate_once(struct hf_vnode *v, hf_off_t off, hf_off_t end)
     int r;
 
     hf_rwlock_wrlock(&m->map_lock);
-    r = hf_mapping_preallocate_begin(m, off, end);
+    r = hf_vnode_driver(v)->preallocate(&v->inode, first, last - first,
+                                        hf_mapping_count_promises(m, off, end));
     if (r == 0)
-        r = hf_vnode_driver(v)->preallocate(&v->inode, first, last - first);
-    if (r == 0)
-        hf_mapping_preallocate_end(m, off, end);
+        hf_mapping_preallocated(m, off, end);
     hf_rwlock_wrunlock(&m->map_lock);
     return r;
 }

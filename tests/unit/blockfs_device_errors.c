@@ -24,6 +24,7 @@ struct world {
     struct hf_inode *root, *inode[FILES];
     struct model model;
     uint64_t seed;
+    uint64_t orphaned; /* blocks of deleted files that the next mount frees */
     unsigned failed;
 };
 
@@ -67,7 +68,8 @@ static void op_create_or_unlink(struct world *w, int f)
     if (!went_well(w, w->vol.ops->unlink(w->root, name_of(f), w->inode[f], ++w->vol.now_ns)))
         return;
     m->there[f] = false;
-    went_well(w, w->vol.ops->evict_inode(w->inode[f]));
+    if (!went_well(w, w->vol.ops->evict_inode(w->inode[f])))
+        w->orphaned += atomic_load(&w->inode[f]->blocks);
     free(w->inode[f]);
     w->inode[f] = NULL;
 }
@@ -131,7 +133,7 @@ static void step(struct world *w, int i)
         op_punch(w, f, blk, nr);
         break;
     case 3:
-        went_well(w, w->vol.ops->preallocate(w->inode[f], blk, nr));
+        went_well(w, w->vol.ops->preallocate(w->inode[f], blk, nr, 0));
         break;
     case 4:
     case 5:
@@ -148,7 +150,7 @@ static void step(struct world *w, int i)
 
 static void check(struct world *w)
 {
-    uint64_t blocks = 0;
+    uint64_t blocks = w->orphaned;
 
     for (int f = 0; f < FILES; f++) {
         struct hf_inode *inode = w->inode[f];
@@ -171,6 +173,7 @@ static void check(struct world *w)
 static void world_open(struct world *w, struct hf_device *dev)
 {
     vol_mount(&w->vol, dev);
+    w->orphaned = 0;
     w->root = root_get(&w->vol);
     for (int f = 0; f < FILES; f++) {
         w->inode[f] = node_find(&w->vol, w->root, name_of(f));

@@ -215,7 +215,7 @@ static void data(struct vol *vol)
     file_check(a, 109, 1, 'a');
     file_check(a, 110, 50, 0);
     file_check(a, 160, 1, 'a');
-    assert_ok(vol->ops->preallocate(a, 105, 20));
+    assert_ok(vol->ops->preallocate(a, 105, 20, 0));
     assert_int_equal(file_kind(a, 110), HF_EXTENT_UNWRITTEN);
     assert_int_equal(file_kind(a, 109), HF_EXTENT_WRITTEN);
     assert_int_equal(file_kind(a, 125), HF_EXTENT_HOLE);

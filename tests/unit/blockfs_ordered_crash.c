@@ -170,7 +170,7 @@ static void preallocated_blocks_read_zero_and_survive(void **state)
     root = root_get(&vol);
     a = file_create(&vol, root, "a");
     assert_ok(file_write(a, 10, 2, 'a'));
-    assert_ok(vol.ops->preallocate(a, 0, 40));
+    assert_ok(vol.ops->preallocate(a, 0, 40, 0));
     assert_int_equal(atomic_load(&a->blocks), 40);
     assert_int_equal(file_kind(a, 0), HF_EXTENT_UNWRITTEN);
     assert_int_equal(file_kind(a, 11), HF_EXTENT_WRITTEN);
@@ -342,7 +342,7 @@ static void shadow_step(struct shadow *shadow, uint64_t *seed, int step)
             shadow->since[b] |= 1;
         break;
     case 2:
-        assert_ok(ops->preallocate(shadow->inode, blk, nr));
+        assert_ok(ops->preallocate(shadow->inode, blk, nr, 0));
         break;
     case 3:
     case 4:

@@ -238,10 +238,10 @@ static void preallocation_is_all_or_nothing(void **state)
     a = file_create(&vol, root, "a");
     total = vol_free(&vol);
     assert_ok(file_write(a, 5, 1, 'a'));
-    assert_err(vol.ops->preallocate(a, 0, total + 1), ENOSPC);
+    assert_err(vol.ops->preallocate(a, 0, total + 1, 0), ENOSPC);
     assert_int_equal(vol_free(&vol), total - 1);
     assert_int_equal(file_kind(a, 0), HF_EXTENT_HOLE);
-    assert_ok(vol.ops->preallocate(a, 0, total));
+    assert_ok(vol.ops->preallocate(a, 0, total, 0));
     assert_int_equal(vol_free(&vol), 0);
     assert_int_equal(atomic_load(&a->blocks), total);
     file_check(a, 5, 1, 'a');

@@ -27,7 +27,7 @@ static void the_last_block(void **state)
         for (nr = 0; file_write(a, 3 * nr, 1, 'x') == 0; nr++)
             ;
         assert_int_equal(nr, total);
-        assert_err(vol.ops->preallocate(a, 1, 1), ENOSPC);
+        assert_err(vol.ops->preallocate(a, 1, 1, 0), ENOSPC);
         assert_int_equal(vol_statfs(&vol).blocks_reserved, 0);
         for (uint64_t b = 0; b < nr; b++)
             assert_int_equal(file_byte(a, 3 * b), 'x');

@@ -144,7 +144,7 @@ int hf_blockfs_map(struct hf_inode *inode, hf_blk_t blk, unsigned flags, struct 
 int hf_blockfs_reserve(struct hf_inode *inode, uint64_t nr, unsigned flags);
 void hf_blockfs_unreserve(struct hf_inode *inode, uint64_t nr);
 int hf_blockfs_allocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);
-int hf_blockfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);
+int hf_blockfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr, uint64_t promised);
 int hf_blockfs_read(struct hf_inode *inode, void *buf, size_t len, hf_off_t off);
 int hf_blockfs_write(struct hf_inode *inode, const void *buf, size_t len, hf_off_t off);
 /* sql_lock held. Inserts or converts the rows for one extent, joining them with their neighbours. */
@@ -163,9 +163,6 @@ int hf_blockfs_remove_rows(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, u
  * failure the part from some block on is as it was. */
 int hf_blockfs_free_range(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t start, uint64_t end,
                           uint64_t *freed);
-/* sql_lock held. The same for undoing an op: the rows go even if the database cannot be reached now. */
-void hf_blockfs_free_decided(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t start, uint64_t end,
-                             uint64_t *freed);
 /* sql_lock held, dropped and retaken. Removes an inode that has no name left, with its blocks. */
 int hf_blockfs_delete_inode(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t *freed);
 /* sql_lock held, dropped and retaken. Frees what a truncate left beyond EOF. linked: the inode has a name, so

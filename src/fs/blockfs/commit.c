@@ -3,7 +3,8 @@
  * commit.c - how things become durable, in order (STORE-PATH 9/9), and for all who wait at once.
  *
  * A commit
- *   1. notes for each dirty inode its row, then marks its PENDING extents SYNC: what was write()n until now
+ *   1. notes for each dirty inode its row, then marks its PENDING extents SYNC: what was write()n or
+ *      preallocated until now
  *   2. flushes the device: the data of all SYNC extents is durable
  *   3. puts the rows of SYNC extents, then the noted inode rows, into the running transaction, with the names
  * ops and the like that are there already
@@ -79,6 +80,12 @@ static uint32_t flags_stored(uint32_t flags)
     return HF_EXT_DATA | HF_EXT_ROW;
 }
 
+/* Part of it may have been written since it was looked at: that is for the next commit. */
+static uint32_t flags_stored_unwritten(uint32_t flags)
+{
+    return flags & HF_EXT_DATA ? flags | HF_EXT_ROW : HF_EXT_ROW;
+}
+
 static int txn_commit(struct hf_blockfs *fs)
 {
     int rc = hf_txn_commit(&fs->txn);
@@ -102,23 +109,25 @@ static int room_inside(struct hf_blockfs *fs)
 static int store_extent(struct hf_blockfs *fs, struct hf_blockfs_inode *fi,
                         const struct hf_ext *ext) HF_NO_TSA
 {
+    bool unwritten = !(ext->flags & HF_EXT_DATA);
     size_t mark;
     int rc = room_inside(fs);
 
     if (rc != 0)
         return rc;
     mark = hf_txn_mark(&fs->txn);
-    rc = hf_blockfs_put_row(fs, fi, ext, false);
+    rc = hf_blockfs_put_row(fs, fi, ext, unwritten);
     if (rc != 0) {
         hf_txn_cancel(&fs->txn, mark);
         return rc == -EEXIST ? hf_blockfs_damaged(fs, "inode %llu has two extents at block %llu",
                                                   (unsigned long long)fi->ino, (unsigned long long)ext->lblk)
                              : rc;
     }
-    /* A whole extent, and nothing but what sql_lock guards takes it away: no split, so no memory is needed.
-     */
+    /* A whole extent, and nothing but what sql_lock guards takes it away: no split, so no memory is needed
+     * (write() may have cut it, and needed the memory itself). */
     hf_rwlock_wrlock(&fi->extents.lock);
-    hf_extmap_change(&fi->extents, ext->lblk, hf_ext_end(ext), flags_stored);
+    hf_extmap_change(&fi->extents, ext->lblk, hf_ext_end(ext),
+                     unwritten ? flags_stored_unwritten : flags_stored);
     hf_extmap_unlock(&fi->extents);
     return 0;
 }

@@ -3,9 +3,10 @@
  * data.c - the blocks of a file: where they are, promising them, giving them to it, transferring them
  * (STORE-PATH 8/9).
  *
- * None of this runs SQL, preallocate() and a waiting reserve() aside: extents are in memory, and a written
+ * None of this runs SQL, a waiting reserve() aside: extents are in memory, and a written or preallocated
  * extent gets its row from the next commit (commit.c). The life of a block's flags: allocate() 0 -> write()
- * DATA|PENDING -> commit DATA|ROW; preallocate() ROW -> write() DATA|ROW|PENDING -> commit DATA|ROW.
+ * DATA|PENDING -> commit DATA|ROW; preallocate() PENDING -> commit ROW -> write() DATA|ROW|PENDING -> commit
+ * DATA|ROW.
  * Overwriting DATA|ROW changes nothing but the bytes.
  */
 #include "fs/blockfs/blockfs.h"
@@ -22,7 +23,6 @@
 #define RESERVE_TRIES                                                                    \
     16 /* commits and questions to the device before a reserve() gives up against others \
         */
-#define PREALLOC_BATCH 64
 
 /* ---- where blocks are */
 
@@ -247,96 +247,64 @@ static int collect_holes(struct hf_blockfs_inode *fi, uint64_t start, uint64_t e
     return 0;
 }
 
+/* Blocks that are there anyway, but that nobody has written, are to stay, too: promises turned into blocks.
+ */
 static uint32_t flags_preallocated(uint32_t flags)
 {
-    return flags == 0 ? HF_EXT_ROW : flags;
+    return flags == 0 ? HF_EXT_PENDING : flags;
 }
 
-/* Under sql_lock, dropped and retaken. Gives a row to each extent in the range that was just allocated. */
-static int preallocate_rows(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t start, uint64_t end)
+/* Locks the extents with memory for that many more of them in so many holes: a hole may lie in a full leaf.
+ */
+static int lock_for_holes(struct hf_extmap *map, uint64_t extents, size_t holes) HF_NO_TSA
 {
-    struct hf_ext exts[PREALLOC_BATCH];
-    size_t n;
+    for (;;) {
+        size_t leaves;
+        int rc;
 
-    do {
-        hf_rwlock_rdlock(&fi->extents.lock);
-        n = hf_extmap_collect(&fi->extents, start, end, PREALLOC_BATCH, exts);
-        hf_rwlock_rdunlock(&fi->extents.lock);
-        for (size_t i = 0; i < n; i++) {
-            size_t mark;
-            int rc;
-
-            start = hf_ext_end(&exts[i]);
-            if (exts[i].flags != 0)
-                continue;
-            rc = hf_blockfs_make_room(fs, 4);
-            mark = hf_txn_mark(&fs->txn);
-            if (rc == 0)
-                rc = hf_blockfs_put_row(fs, fi, &exts[i], true);
-            if (rc == 0)
-                rc = hf_extmap_lock_for(&fi->extents, 2);
-            if (rc != 0) {
-                hf_txn_cancel(&fs->txn, mark);
-                return rc == -EEXIST
-                           ? hf_blockfs_damaged(fs, "inode %llu has two extents at block %llu",
-                                                (unsigned long long)fi->ino, (unsigned long long)exts[i].lblk)
-                           : rc;
-            }
-            hf_extmap_change(&fi->extents, exts[i].lblk, start, flags_preallocated);
-            hf_extmap_unlock(&fi->extents);
-        }
-    } while (n == PREALLOC_BATCH);
-    return 0;
+        hf_rwlock_rdlock(&map->lock);
+        leaves = map->nr_slots < holes ? map->nr_slots : holes;
+        hf_rwlock_rdunlock(&map->lock);
+        rc = hf_extmap_lock_for(map, extents + leaves * (HF_EXTMAP_LEAF / 2));
+        if (rc != 0 || leaves == holes || map->nr_slots <= leaves)
+            return rc;
+        hf_extmap_unlock(map); /* it has grown meanwhile */
+    }
 }
 
-/* Takes the blocks, and puts them into the holes. Returns how many holes were filled in *ret_filled. */
-static int fill_holes(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, const struct hf_runs *holes,
-                      uint64_t nr, size_t *ret_filled)
+/* nr blocks, which are reserved, go into the holes of [start, end): all of them, or (-ENOMEM) nothing
+ * changed. */
+static int fill_holes(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t start, uint64_t end,
+                      const struct hf_runs *holes, uint64_t nr) HF_NO_TSA
 {
     struct hf_runs runs;
-    size_t run = 0, i = 0;
-    int rc;
+    size_t run = 0;
+    int rc = 0;
 
     hf_runs_init(&runs);
-    rc = hf_space_alloc(&fs->space, goal_of(fs, fi, holes->v[0].blk), nr, &runs);
-    if (rc != 0) {
-        hf_space_unreserve(&fs->space, nr);
-        return rc;
-    }
-    for (; i < holes->nr && rc == 0; i++) {
-        rc = hf_extmap_lock_for(&fi->extents, extents_of(&runs, holes->v[i].nr));
-        if (rc != 0)
-            break;
-        insert_runs(fi, holes->v[i].blk, holes->v[i].nr, &runs, &run);
+    if (nr != 0)
+        rc = hf_space_alloc(&fs->space, goal_of(fs, fi, holes->v[0].blk), nr, &runs);
+    if (rc == 0)
+        rc = lock_for_holes(&fi->extents, extents_of(&runs, nr) + holes->nr + 2, holes->nr);
+    if (rc == 0) {
+        for (size_t i = 0; i < holes->nr; i++)
+            insert_runs(fi, holes->v[i].blk, holes->v[i].nr, &runs, &run);
+        hf_extmap_change(&fi->extents, start, end, flags_preallocated);
         hf_extmap_unlock(&fi->extents);
+    } else if (runs.nr != 0) {
+        hf_space_unalloc(&fs->space, nr, &runs);
     }
-    for (; run < runs.nr; run++)
-        hf_space_free_now(&fs->space, runs.v[run].blk, runs.v[run].nr);
     hf_runs_done(&runs);
-    *ret_filled = i;
     return rc;
 }
 
-static int preallocate_holes(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, const struct hf_runs *holes,
-                             uint64_t nr)
-{
-    size_t filled = 0;
-    uint64_t freed = 0;
-    int rc = fill_holes(fs, fi, holes, nr, &filled);
-
-    for (size_t i = 0; i < filled && rc == 0; i++)
-        rc = preallocate_rows(fs, fi, holes->v[i].blk, holes->v[i].blk + holes->v[i].nr);
-    for (size_t i = 0; i < filled && rc != 0; i++)
-        hf_blockfs_free_decided(fs, fi, holes->v[i].blk, holes->v[i].blk + holes->v[i].nr, &freed);
-    return rc;
-}
-
-int hf_blockfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr)
+/* All of it happens in memory, so it happens as a whole; the rows come with the next commit (commit.c). */
+int hf_blockfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr, uint64_t promised)
 {
     struct hf_blockfs *fs = hf_blockfs_of(inode->sb);
     struct hf_blockfs_inode *fi = hf_blockfs_inode_of(inode);
     struct hf_runs holes;
-    uint64_t nr_holes, freed = 0;
+    uint64_t nr_holes = 0, freed = 0;
     int rc = 0;
 
     if (fs->read_only)
@@ -349,15 +317,17 @@ int hf_blockfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr)
     atomic_fetch_sub(&inode->blocks, freed);
     if (rc == 0)
         rc = collect_holes(fi, blk, blk + nr, &holes, &nr_holes);
-    if (rc == 0 && holes.nr != 0)
-        rc = reserve_blocks(fs, nr_holes, 0);
-    if (rc == 0 && holes.nr != 0) {
-        hf_mutex_lock(&fs->sql_lock);
-        rc = preallocate_holes(fs, fi, &holes, nr_holes);
-        atomic_store(&fi->txn, atomic_load(&fs->txn.id));
-        hf_mutex_unlock(&fs->sql_lock);
-        if (rc == 0)
-            atomic_fetch_add(&inode->blocks, nr_holes);
+    assert(rc != 0 || promised <= nr_holes);
+    if (rc == 0)
+        rc = reserve_blocks(fs, nr_holes - promised, 0);
+    if (rc == 0) {
+        rc = fill_holes(fs, fi, blk, blk + nr, &holes, nr_holes);
+        if (rc != 0)
+            hf_space_unreserve(&fs->space, nr_holes - promised);
+    }
+    if (rc == 0) {
+        hf_blockfs_mark_dirty(fs, fi);
+        atomic_fetch_add(&inode->blocks, nr_holes);
     }
     hf_runs_done(&holes);
     return rc;
@@ -365,9 +335,11 @@ int hf_blockfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr)
 
 /* ---- transferring */
 
+/* A preallocated block that the running commit is about to store stays unwritten there: its data came after
+ * the flush. */
 static uint32_t flags_written(uint32_t flags)
 {
-    return flags & HF_EXT_DATA ? flags : flags | HF_EXT_DATA | HF_EXT_PENDING;
+    return flags & HF_EXT_DATA ? flags : (flags & ~HF_EXT_SYNC) | HF_EXT_DATA | HF_EXT_PENDING;
 }
 
 /* Up to SEGMENTS extents of the transfer from blk on. */

@@ -119,14 +119,6 @@ int hf_blockfs_free_range(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, ui
     return 0;
 }
 
-void hf_blockfs_free_decided(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t start, uint64_t end,
-                             uint64_t *freed)
-{
-    /* Without memory the blocks stay with the inode: allocated, and reading as zeros. */
-    while (start < end && batch_free(fs, fi, start, end, freed, &start) != -ENOMEM)
-        ;
-}
-
 /* ---- truncate */
 
 int hf_blockfs_finish_cut(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, bool linked, uint64_t *freed)

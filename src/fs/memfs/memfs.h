@@ -91,7 +91,7 @@ int hf_memfs_map(struct hf_inode *inode, hf_blk_t blk, unsigned flags, struct hf
 int hf_memfs_reserve(struct hf_inode *inode, uint64_t nr, unsigned flags);
 void hf_memfs_unreserve(struct hf_inode *inode, uint64_t nr);
 int hf_memfs_allocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);
-int hf_memfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);
+int hf_memfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr, uint64_t promised);
 int hf_memfs_punch(struct hf_inode *inode, hf_blk_t blk, uint64_t nr);
 int hf_memfs_read(struct hf_inode *inode, void *buf, size_t len, hf_off_t off);
 int hf_memfs_write(struct hf_inode *inode, const void *buf, size_t len, hf_off_t off);

@@ -204,71 +204,103 @@ void hf_memfs_unreserve(struct hf_inode *inode, uint64_t nr)
     atomic_fetch_add(&volume->available, nr);
 }
 
-/* keep: as preallocated blocks. */
-static int allocate(struct hf_inode *inode, uint64_t blk, uint64_t nr, bool keep)
+/* Puts blocks of the chain into [blk, blk + nr), which are holes with groups. node->lock held for writing. */
+static void put_blocks(struct hf_memfs_node *node, uint64_t blk, uint64_t nr, void **chain)
+{
+    for (uint64_t b = blk; b < blk + nr; b++) {
+        struct hf_memfs_group *group = group_find(node, b);
+
+        assert(!(group->present & block_bit(b)) && "allocate() where there is no hole");
+        group->block[b % HF_MEMFS_GROUP] = chain_take(chain);
+        group->present |= block_bit(b);
+    }
+    node->nr_blocks += nr;
+}
+
+/* Sees to groups for all of [blk, blk + nr). */
+static int groups_ensure(struct hf_memfs_node *node, uint64_t blk, uint64_t nr)
+{
+    int rc = 0;
+
+    for (uint64_t b = blk; b < blk + nr && rc == 0; b = (b / HF_MEMFS_GROUP + 1) * HF_MEMFS_GROUP)
+        rc = group_ensure(node, b);
+    return rc;
+}
+
+int hf_memfs_allocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr)
 {
     struct hf_memfs_volume *volume = hf_memfs_volume_of(inode);
     struct hf_memfs_node *node = hf_memfs_node_of(inode);
     void *chain = chain_new(nr, volume->block_size);
-    int rc = chain != NULL ? 0 : -ENOMEM;
+    int rc = chain != NULL ? groups_ensure(node, blk, nr) : -ENOMEM;
 
-    for (uint64_t b = blk; b < blk + nr && rc == 0; b = (b / HF_MEMFS_GROUP + 1) * HF_MEMFS_GROUP)
-        rc = group_ensure(node, b);
     if (rc != 0) {
         chain_free(chain);
         return rc;
     }
     hf_rwlock_wrlock(&node->lock);
-    for (uint64_t b = blk; b < blk + nr; b++) {
-        struct hf_memfs_group *group = group_find(node, b);
-
-        assert(!(group->present & block_bit(b)) && "allocate() where there is no hole");
-        group->block[b % HF_MEMFS_GROUP] = chain_take(&chain);
-        group->present |= block_bit(b);
-        group->kept |= keep ? block_bit(b) : 0;
-    }
-    node->nr_blocks += nr;
+    put_blocks(node, blk, nr, &chain);
     hf_rwlock_wrunlock(&node->lock);
     atomic_fetch_add(&inode->blocks, nr);
     atomic_fetch_sub(&volume->reserved, nr);
     return 0;
 }
 
-int hf_memfs_allocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr)
-{
-    return allocate(inode, blk, nr, false);
-}
-
 /* The next hole in [*blk, end). */
-static bool next_hole(struct hf_inode *inode, uint64_t end, uint64_t *blk, uint64_t *ret_nr)
+static bool next_hole(const struct hf_memfs_node *node, uint64_t end, uint64_t *blk, uint64_t *ret_nr)
 {
-    struct hf_extent extent;
-
-    for (; *blk < end; *blk += extent.nr) {
-        hf_memfs_map(inode, *blk, 0, &extent);
-        if (extent.kind == HF_EXTENT_HOLE) {
-            *ret_nr = extent.nr < end - *blk ? extent.nr : end - *blk;
-            return true;
-        }
-    }
-    return false;
+    while (*blk < end && block_kind(node, *blk) != HF_EXTENT_HOLE)
+        ++*blk;
+    if (*blk >= end)
+        return false;
+    *ret_nr = block_next(node, *blk) - *blk;
+    if (*ret_nr > end - *blk)
+        *ret_nr = end - *blk;
+    return true;
 }
 
-int hf_memfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr)
+static uint64_t count_holes(struct hf_memfs_node *node, uint64_t blk, uint64_t end)
 {
-    uint64_t nr_holes = 0, hole = blk, len;
+    uint64_t nr = 0, len;
+
+    hf_rwlock_rdlock(&node->lock);
+    for (; next_hole(node, end, &blk, &len); blk += len)
+        nr += len;
+    hf_rwlock_rdunlock(&node->lock);
+    return nr;
+}
+
+/* Nobody else fills or makes holes meanwhile: the caller has the inode to itself. What can fail comes first.
+ */
+int hf_memfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr, uint64_t promised)
+{
+    struct hf_memfs_volume *volume = hf_memfs_volume_of(inode);
+    struct hf_memfs_node *node = hf_memfs_node_of(inode);
+    uint64_t nr_holes = count_holes(node, blk, blk + nr), len;
+    void *chain = NULL;
     int rc;
 
-    for (; next_hole(inode, blk + nr, &hole, &len); hole += len)
-        nr_holes += len;
-    rc = hf_memfs_reserve(inode, nr_holes, 0);
-    for (hole = blk; rc == 0 && next_hole(inode, blk + nr, &hole, &len); hole += len) {
-        rc = allocate(inode, hole, len, true);
-        nr_holes -= rc == 0 ? len : 0;
+    assert(promised <= nr_holes);
+    rc = hf_memfs_reserve(inode, nr_holes - promised, 0);
+    if (rc != 0)
+        return rc;
+    if (nr_holes != 0)
+        chain = chain_new(nr_holes, volume->block_size);
+    rc = chain != NULL || nr_holes == 0 ? groups_ensure(node, blk, nr) : -ENOMEM;
+    if (rc != 0) {
+        chain_free(chain);
+        hf_memfs_unreserve(inode, nr_holes - promised);
+        return rc;
     }
-    if (rc == -ENOMEM) /* what was allocated before stays: harmless, it reads as zeros */
-        hf_memfs_unreserve(inode, nr_holes);
-    return rc;
+    hf_rwlock_wrlock(&node->lock);
+    for (uint64_t hole = blk; next_hole(node, blk + nr, &hole, &len); hole += len)
+        put_blocks(node, hole, len, &chain);
+    for (uint64_t b = blk; b < blk + nr; b++)
+        group_find(node, b)->kept |= block_bit(b);
+    hf_rwlock_wrunlock(&node->lock);
+    atomic_fetch_add(&inode->blocks, nr_holes);
+    atomic_fetch_sub(&volume->reserved, nr_holes);
+    return 0;
 }
 
 /* ---- leaving */
