@@ -126,13 +126,16 @@ static void *flusher_main(void *arg)
     int64_t pause_ns = (int64_t)vol->writeback_ms * 500000;
 
     prctl(PR_SET_NAME, "hf-flusher");
-    while (atomic_load(&vol->flusher_stop) == 0) {
+    for (;;) {
         bool wrote = false;
 
+        hf_futex_wait(&vol->flusher_stop, 0,
+                      pause_ns); /* first: nothing is old when it has just been opened */
+        if (atomic_load(&vol->flusher_stop) != 0)
+            break;
         hf_icache_each(vol, write_if_old, &wrote); /* errors are kept in the mappings (HOLD-7) */
         if (wrote)
             vol->sb.driver->sync(&vol->sb); /* an error shows at the next fsync, which commits again */
-        hf_futex_wait(&vol->flusher_stop, 0, pause_ns);
     }
     return NULL;
 }

@@ -7,11 +7,11 @@
  *      preallocated until now
  *   2. flushes the device: the data of all SYNC extents is durable
  *   3. puts the rows of SYNC extents, then the noted inode rows, into the running transaction, with the names
- * ops and the like that are there already
+ * ops and the like that are there already. Data beyond the size that is stored then waits for a later commit
  *   4. commits it; SQLite flushes again. What the transaction freed can be used again.
  * Rows are noted before extents are marked, so no noted size covers data that the flush does not. If the WAL
- * gets full in 3, what is there is committed and a new transaction begins: an inode's extents still come
- * before its size.
+ * gets full in 3, what is there is committed and a new transaction begins; the size then goes as far as the
+ * data that is there.
  *
  * Tickets: whoever wants a commit takes the number of the next one to start; any commit with that number or a
  * later one has all that the caller did before. One runs at a time; the others wait, and most find their
@@ -95,23 +95,45 @@ static int txn_commit(struct hf_blockfs *fs)
     return rc;
 }
 
-/* Commits what is in the transaction if there may be no room for some more rows in it. */
-static int room_inside(struct hf_blockfs *fs)
+/* The transaction has rows of data below end, and is to be committed although more are to come: the size goes
+ * with it as far as that, so that no data is beyond it. */
+static int size_so_far(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t end)
+{
+    hf_off_t size = (hf_off_t)(end * fs->block_size);
+    struct hf_blockfs_row row;
+    bool more;
+
+    hf_mutex_lock(&fs->dirty_lock);
+    row = fi->commit_row;
+    more = fi->commit_row_dirty && size > fi->stored_size;
+    if (row.size > size)
+        row.size = size;
+    if (more)
+        fi->stored_size = row.size;
+    hf_mutex_unlock(&fs->dirty_lock);
+    return more ? hf_blockfs_post_row(fs, fi->ino, &row) : 0;
+}
+
+/* Commits what is in the transaction if there may be no room for some more rows in it. end: of the data of
+ * the inode that it has so far, in blocks. */
+static int room_inside(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t end)
 {
     int rc = hf_txn_start(&fs->txn);
 
     if (rc != 0 || hf_metadb_wal_room(fs->txn.db) >= 4 * HF_METADB_ROW_PAGES || fs->txn.log_len == 0)
         return rc;
-    rc = txn_commit(fs);
+    rc = size_so_far(fs, fi, end);
+    if (rc == 0)
+        rc = txn_commit(fs);
     return rc != 0 ? rc : hf_txn_start(&fs->txn);
 }
 
-static int store_extent(struct hf_blockfs *fs, struct hf_blockfs_inode *fi,
-                        const struct hf_ext *ext) HF_NO_TSA
+static int store_extent(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, const struct hf_ext *ext,
+                        uint64_t *end) HF_NO_TSA
 {
     bool unwritten = !(ext->flags & HF_EXT_DATA);
     size_t mark;
-    int rc = room_inside(fs);
+    int rc = room_inside(fs, fi, *end);
 
     if (rc != 0)
         return rc;
@@ -129,10 +151,12 @@ static int store_extent(struct hf_blockfs *fs, struct hf_blockfs_inode *fi,
     hf_extmap_change(&fi->extents, ext->lblk, hf_ext_end(ext),
                      unwritten ? flags_stored_unwritten : flags_stored);
     hf_extmap_unlock(&fi->extents);
+    if (!unwritten && hf_ext_end(ext) > *end)
+        *end = hf_ext_end(ext);
     return 0;
 }
 
-static int store_extents(struct hf_blockfs *fs, struct hf_blockfs_inode *fi)
+static int store_extents(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t *end)
 {
     struct hf_ext exts[SYNC_BATCH];
     int rc = 0;
@@ -146,26 +170,58 @@ static int store_extents(struct hf_blockfs *fs, struct hf_blockfs_inode *fi)
         if (n == 0)
             return 0;
         for (size_t i = 0; i < n && rc == 0; i++)
-            rc = store_extent(fs, fi, &exts[i]);
+            rc = store_extent(fs, fi, &exts[i], end);
         if (rc != 0)
             return rc;
     }
 }
 
-static int store_inode(struct hf_blockfs *fs, struct hf_blockfs_inode *fi)
+static uint32_t flags_not_now(uint32_t flags)
+{
+    return flags & HF_EXT_DATA ? flags & ~HF_EXT_SYNC : flags;
+}
+
+/* Data beyond the size that this commit stores (nobody has told a larger one yet) stays pending: a row for it
+ * would show its bytes when the file grows after a power cut (HOLD-9). */
+static int leave_beyond(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, hf_off_t size)
+{
+    uint64_t first = ((uint64_t)size + fs->block_size - 1) / fs->block_size;
+    struct hf_ext ext;
+    bool any;
+    int rc;
+
+    hf_rwlock_rdlock(&fi->extents.lock);
+    any = hf_extmap_find(&fi->extents, first, &ext);
+    hf_rwlock_rdunlock(&fi->extents.lock);
+    if (!any)
+        return 0;
+    rc = hf_extmap_lock_for(&fi->extents, 2);
+    if (rc != 0)
+        return rc;
+    hf_extmap_change(&fi->extents, first, UINT64_MAX, flags_not_now);
+    hf_extmap_unlock(&fi->extents);
+    return 0;
+}
+
+static int store_inode(struct hf_blockfs *fs, struct hf_blockfs_inode *fi) HF_NO_TSA
 {
     struct hf_blockfs_row row;
     bool has_row, dead;
+    uint64_t end = 0;
+    hf_off_t size;
     int rc;
 
     hf_mutex_lock(&fs->dirty_lock);
     dead = fi->dead;
+    size = fi->commit_row_dirty ? fi->commit_row.size : fi->stored_size;
     hf_mutex_unlock(&fs->dirty_lock);
     if (dead)
         return 0;
-    rc = store_extents(fs, fi);
+    rc = leave_beyond(fs, fi, size);
     if (rc == 0)
-        rc = room_inside(fs);
+        rc = store_extents(fs, fi, &end);
+    if (rc == 0)
+        rc = room_inside(fs, fi, end);
     if (rc != 0)
         return rc;
     hf_mutex_lock(&fs->dirty_lock); /* sql_lock keeps truncate, which settles the row itself, away */
