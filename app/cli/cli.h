@@ -28,9 +28,9 @@ struct hf_cli_command {
     int (*run)(const struct hf_cli_command *cmd, int argc, char **argv);
 };
 
-extern const struct hf_cli_command hf_cmd_mkfs, hf_cmd_info, hf_cmd_check, hf_cmd_ls, hf_cmd_cat, hf_cmd_put,
-    hf_cmd_get, hf_cmd_rm, hf_cmd_mkdir, hf_cmd_map, hf_cmd_doctor, hf_cmd_demo, hf_cmd_demo_seed,
-    hf_cmd_demo_writer;
+extern const struct hf_cli_command hf_cmd_mkfs, hf_cmd_info, hf_cmd_check, hf_cmd_dump, hf_cmd_label,
+    hf_cmd_uuid, hf_cmd_ls, hf_cmd_cat, hf_cmd_put, hf_cmd_get, hf_cmd_rm, hf_cmd_mkdir, hf_cmd_map,
+    hf_cmd_doctor, hf_cmd_demo, hf_cmd_demo_seed, hf_cmd_demo_writer;
 
 /* ---------------------------------------------------------------- failures: cli.c */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * maintain.h - looking after a volume that nobody has open: checking and repairing it.
+ * maintain.h - looking after a volume: checking and repairing it, its label and UUID, what its tables hold.
  *
  * The conventions are those of <holdfast/holdfast.h>: 0 or a negative errno, hf_volume_error_text() for
  * people.
@@ -59,6 +59,60 @@ int hf_check(const char *path, const struct hf_check_options *opts, struct hf_ch
 /* The same on a device, which stays the caller's. */
 int hf_check_device(struct hf_device *dev, const struct hf_check_options *opts,
                     struct hf_check_result *ret_result);
+
+/* ------------------------------------------------------------------ the header */
+
+/* What the header of a volume says; docs/format.md. Offsets and lengths in bytes. */
+struct hf_header_info {
+    uint32_t version, block_size;
+    uint64_t compat, ro_compat, incompat; /* feature flags */
+    bool thin;
+    bool from_copy;      /* the primary is damaged: this is what its copy says */
+    uint64_t generation; /* counts the writes of the header */
+    uint8_t uuid[16];
+    char label[64];
+    uint64_t volume_bytes, device_bytes;
+    uint64_t metadb_off, metadb_len, wal_off, wal_len, data_off, data_len;
+    uint64_t data_blocks;
+    int64_t created_ns; /* since the epoch */
+};
+
+/* Reads the header alone; the volume may be open elsewhere for reading. Returns 0, or as hf_volume_open(). */
+int hf_header_read(const char *path, struct hf_header_info *ret_info);
+
+/*
+ * Give a volume that nobody has open another label (at most 63 bytes) or UUID. Both copies of the header are
+ * written, one after the other: a power cut leaves the old or the new one. Returns 0; -EINVAL: too long;
+ * -EBUSY, -EROFS, -EIO, -EUCLEAN (damaged: check it first), or as hf_volume_open().
+ */
+int hf_label_set(const char *path, const char *label);
+int hf_uuid_set(const char *path, const uint8_t uuid[16]);
+/* The same on a device, which stays the caller's; NULL: as it is. */
+int hf_header_set_device(struct hf_device *dev, const char *label, const uint8_t *uuid);
+
+/* ------------------------------------------------------------------ the tables */
+
+enum hf_dump_type { HF_DUMP_NULL, HF_DUMP_INTEGER, HF_DUMP_TEXT, HF_DUMP_BYTES };
+/* One column of one row. */
+struct hf_dump_value {
+    const char *column;
+    enum hf_dump_type type;
+    int64_t integer;
+    const void *bytes; /* TEXT, BYTES; not NUL-terminated */
+    size_t len;
+};
+/* Callbacks of hf_dump(); each may be NULL. Everything lives only until they return. Not 0: stop, and return
+ * that. */
+struct hf_dump_ops {
+    int (*object)(void *arg, const char *type, const char *name, const char *sql); /* a table, or an index */
+    int (*row)(void *arg, const char *table, const struct hf_dump_value *values, unsigned nr_values);
+};
+/*
+ * Tells what the metadata of a volume holds, table after table, read-only; a log that a crash left is read as
+ * well. table: only that one; NULL: all. Returns 0; -ENOENT: no such table; -EUCLEAN: it could not be read
+ * on; or as hf_volume_open().
+ */
+int hf_dump(const char *path, const char *table, const struct hf_dump_ops *ops, void *arg);
 
 #ifdef __cplusplus
 }

@@ -20,9 +20,9 @@ static struct hf_blockfs_header header;
  * Inodes: 16 a (extents at 0 and 10), 18 l (symlink), 20 d (directory), 22 d/b (one extent), 24 d/e
  * (directory), 26 d/e/f (empty), 29 u (unlinked, still an orphan). a has a second name, h.
  */
-static struct hf_device *volume(void)
+static struct hf_device *volume_make(void)
 {
-    struct hf_device *dev = vol_format(4 << 20, 4096, false), *image;
+    struct hf_device *dev = vol_format(2 << 20, 4096, false), *image;
     struct hf_inode *root, *a, *b, *d, *e, *u;
     char err[HF_BLOCKFS_ERR];
     struct vol vol;
@@ -32,7 +32,6 @@ static struct hf_device *volume(void)
     a = file_create(&vol, root, "a");
     assert_ok(file_write(a, 0, 3, 'a'));
     assert_ok(file_write(a, 10, 3, 'a'));
-    assert_ok(vol.ops->setxattr(a, "user.a", "x", 1, 0));
     inode_put(node_create(&vol, root, "l", S_IFLNK | 0777, "x"));
     d = node_create(&vol, root, "d", S_IFDIR | 0755, NULL);
     b = file_create(&vol, d, "b");
@@ -56,6 +55,15 @@ static struct hf_device *volume(void)
     assert_ok(hf_blockfs_header_read(dev, false, &header, NULL, err));
     hf_dev_close(dev);
     return image;
+}
+
+static struct hf_device *made;
+
+static struct hf_device *volume(void)
+{
+    if (!made)
+        made = volume_make();
+    return image_copy(made);
 }
 
 /* ---- what a check says */
@@ -190,24 +198,16 @@ static const struct damage damages[] = {
     {"symlink-stray", "which does not exist", "INSERT INTO symlinks VALUES(999, x'61')",
      "(SELECT count(*) FROM symlinks) = 1"},
     {"symlink-stray", "inode 16 (/a), which is no symlink", "INSERT INTO symlinks VALUES(16, x'61')", NULL},
-    /* extended attributes */
-    {"xattr-stray", "inode 999, which does not exist", "INSERT INTO xattrs VALUES(999, x'61', x'61')",
-     "(SELECT count(*) FROM xattrs) = 1"},
-    {"xattr-bad", "inode 16 (/a)", "INSERT INTO xattrs VALUES(16, x'', x'61')",
-     "(SELECT count(*) FROM xattrs) = 1"},
-    {"xattr-bad", "inode 16 (/a)", "INSERT INTO xattrs VALUES(16, x'61620063', x'61')", NULL},
-    {"xattr-bad", "inode 16 (/a)", "INSERT INTO xattrs VALUES(16, randomblob(256), x'61')", NULL},
-    {"xattr-bad", "inode 16 (/a)", "INSERT INTO xattrs VALUES(16, x'6162', zeroblob(65537))", NULL},
     /* orphans */
     {"orphan-stray", "inode 999", "INSERT INTO orphans VALUES(999, 0)", "(SELECT count(*) FROM orphans) = 1"},
     {"orphan-size", "inode 16 (/a) at -7", "INSERT INTO orphans VALUES(16, -7)",
      "(SELECT size FROM orphans WHERE ino = 16) = 13 * 4096"},
     {"forgotten", "no name and no links", "DELETE FROM orphans", "(SELECT count(*) FROM orphans) = 1"},
     /* extents */
-    {"extent-stray", "inode 999", "INSERT INTO extents VALUES(999, 0, 500, 2, 0)",
+    {"extent-stray", "inode 999", "INSERT INTO extents VALUES(999, 0, 300, 2, 0)",
      "(SELECT count(*) FROM extents WHERE ino = 999) = 0"},
     {"extent-stray", "inode 16", "DELETE FROM inodes WHERE ino = 16", NULL},
-    {"extent-not-file", "inode 20 (/d) is not a regular file", "INSERT INTO extents VALUES(20, 0, 500, 2, 0)",
+    {"extent-not-file", "inode 20 (/d) is not a regular file", "INSERT INTO extents VALUES(20, 0, 300, 2, 0)",
      NULL},
     {"extent-bounds", "inode 16 (/a): the extent at block 10, 3 blocks at 1000000",
      "UPDATE extents SET pblk = 1000000 WHERE ino = 16 AND lblk = 10",
@@ -505,7 +505,7 @@ static void a_flipped_byte_anywhere_never_crashes(void **state)
     uint64_t seed = 7;
 
     (void)state;
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 200; i++) {
         struct hf_device *image = image_copy(dev);
         struct hf_check_result result;
         struct told told = {0};
@@ -532,5 +532,8 @@ int main(void)
         cmocka_unit_test(a_flipped_byte_anywhere_never_crashes),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+    hf_dev_close(made);
+    return failed;
 }

@@ -6,7 +6,7 @@
  * passes need of each other is in memory: a node of 48 bytes for each inode, a bit for each used block.
  *
  *   check.c        the frame: headers, the database, the schema, rounds of passes
- *   check_rows.c   meta, inodes, symlinks, xattrs, orphans: rows that make no sense by themselves
+ *   check_rows.c   meta, inodes, symlinks, orphans: rows that make no sense by themselves
  *   check_space.c  extents: owners, bounds, blocks with two owners, data beyond EOF
  *   check_tree.c   names: what they point to, the tree they make, link counts
  *   repair.c       the list of fixes, and carrying them out
@@ -84,6 +84,10 @@ int64_t hf_check_number(struct hf_check *c, const char *table, const char *text,
 /* The whole of hf_check_device(). err says why on failure. */
 int hf_blockfs_check(struct hf_device *dev, const struct hf_check_options *opts,
                      struct hf_check_result *ret_result, char err[HF_BLOCKFS_ERR]);
+
+/* ---- dump.c: hf_dump() on a device. */
+int hf_blockfs_dump(struct hf_device *dev, const char *table, const struct hf_dump_ops *ops, void *arg,
+                    char err[HF_BLOCKFS_ERR]);
 
 /* ---- passes. They stop early when c->rc or c->unreadable is set. */
 void hf_check_meta(struct hf_check *c);
