@@ -90,6 +90,9 @@ void hf_device_powercut_free(struct hf_powercut *record); /* NULL is fine */
 /* Events so far: writes that have begun, and flushes that have returned. */
 uint64_t hf_device_powercut_count(struct hf_powercut *record);
 
+/* Writes among the first `events` events that no flush among them has made durable. */
+uint64_t hf_device_powercut_open(struct hf_powercut *record, uint64_t events);
+
 /* What became of the writes that no flush had made durable. Sectors of 512 bytes are never torn. */
 enum hf_powercut_order {
     HF_POWERCUT_ALL,     /* all had arrived */
@@ -97,11 +100,12 @@ enum hf_powercut_order {
     HF_POWERCUT_TORN,    /* all had, but of the last one only some sectors */
     HF_POWERCUT_REORDER, /* some had, drawn by seed: any sectors, any writes, the newest, or the lowest or
                             highest addresses first */
+    HF_POWERCUT_SUBSET,  /* those had whose bit is set in the seed: bit 0 is the oldest, from 64 on none */
 };
 struct hf_powercut_cut {
     uint64_t events; /* the cut came after so many: 0 ... hf_device_powercut_count() */
     enum hf_powercut_order order;
-    uint64_t seed; /* TORN, REORDER: the same seed gives the same image */
+    uint64_t seed; /* TORN, REORDER, SUBSET: the same seed gives the same image */
 };
 /*
  * The image of a cut, as a new memory device of the caller's. Returns 0; -EINVAL: no such event or order;

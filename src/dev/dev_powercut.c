@@ -277,6 +277,7 @@ struct draw {
     enum choice choice;
     unsigned chance; /* of 8 */
     size_t pivot;    /* the write that the cut interrupted */
+    unsigned nth;    /* SUBSET: writes that are not durable seen so far */
 };
 
 static uint64_t draw_next(struct draw *draw)
@@ -339,6 +340,11 @@ static enum fate fate_of(struct draw *draw, const struct hf_powercut *record, si
         return LOST;
     if (draw->cut->order == HF_POWERCUT_TORN)
         return i == draw->last ? TORN : ARRIVED;
+    if (draw->cut->order == HF_POWERCUT_SUBSET) {
+        unsigned bit = draw->nth++;
+
+        return bit < 64 && (draw->cut->seed >> bit & 1) ? ARRIVED : LOST;
+    }
     return reordered(draw, record, i);
 }
 
@@ -376,13 +382,29 @@ static int image_apply(const struct hf_powercut *record, const struct hf_powercu
     return ret;
 }
 
+uint64_t hf_device_powercut_open(struct hf_powercut *record, uint64_t events)
+{
+    const struct hf_powercut_cut cut = {.events = events};
+    struct draw draw;
+    uint64_t open = 0;
+
+    pthread_mutex_lock(&record->lock);
+    if (cut.events <= record->nr) {
+        draw_init(&draw, record, &cut);
+        for (size_t i = 0; i < events; i++)
+            open += record->events[i].bytes && !is_durable(&draw, &record->events[i]);
+    }
+    pthread_mutex_unlock(&record->lock);
+    return open;
+}
+
 int hf_device_powercut_image(struct hf_powercut *record, const struct hf_powercut_cut *cut,
                              struct hf_device **ret_image)
 {
     struct hf_device *image;
     int ret;
 
-    if ((unsigned)cut->order > HF_POWERCUT_REORDER || cut->events > hf_device_powercut_count(record))
+    if ((unsigned)cut->order > HF_POWERCUT_SUBSET || cut->events > hf_device_powercut_count(record))
         return -EINVAL;
     ret = device_copy(record->base, &image);
     if (ret)

@@ -50,25 +50,7 @@ static void logs_grow(const struct crash_config *config, uint64_t seed)
     crash_done(&crash);
 }
 
-static void with_blocks_smaller_than_pages(void **state)
-{
-    (void)state;
-    logs_grow(&(struct crash_config){.block_size = 512, .page_size = 4096}, 1);
-}
-
-static void with_large_pages_and_the_hole_lock(void **state)
-{
-    (void)state;
-    logs_grow(
-        &(struct crash_config){.block_size = 4096, .page_size = 16384, .isize_sync = HF_ISIZE_HOLE_LOCK}, 2);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(with_blocks_smaller_than_pages),
-        cmocka_unit_test(with_large_pages_and_the_hole_lock),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return crash_main_usual(logs_grow, 1);
 }

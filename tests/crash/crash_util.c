@@ -10,7 +10,7 @@
 #include <linux/falloc.h>
 #include <sys/mman.h>
 
-#define DEVICE_BYTES (2 << 20)
+#define DEVICE_BYTES (2u << 20)
 #define NEVER_MS (3600u * 1000u)
 #define MAX_DIRS 512
 
@@ -98,7 +98,7 @@ void crash_init(struct crash *crash, const struct crash_config *config, uint64_t
     crash->dirs = calloc(MAX_DIRS, sizeof(*crash->dirs));
     assert_non_null(crash->dirs);
     crash->nr_dirs = 1; /* empty */
-    assert_ok(hf_device_mem_new(DEVICE_BYTES, &mem));
+    assert_ok(hf_device_mem_new(config->device_bytes ? config->device_bytes : DEVICE_BYTES, &mem));
     ret = hf_blockfs_mkfs(mem, &mkfs, err);
     assert_that(ret == 0, "mkfs: %s (%d)", err, ret);
     soil(mem);
@@ -132,6 +132,11 @@ uint64_t crash_random(struct crash *crash, uint64_t n)
 {
     crash->random = crash->random * 6364136223846793005u + 1442695040888963407u;
     return (crash->random >> 33) % n;
+}
+
+uint64_t crash_events(struct crash *crash)
+{
+    return hf_device_powercut_count(crash->record);
 }
 
 /* ---- the notes */

@@ -10,7 +10,10 @@
  *          whatever else shows is foreign.
  *   names  The whole directory is as it was at one moment, not before the last sync that confirmed it.
  *   space  Nothing is reserved; the blocks in use are those that files have.
- * and the volume must open, let files grow over zeros, and close.
+ * and the volume must be clean for hf_check_device(), open, let files grow over zeros, and close.
+ *
+ * crash_check() samples cuts; crash_check_all() cuts after every event, and between two flushes takes every
+ * subset of the writes, as long as there are few.
  *
  * Files belong to one thread at a time; names are the main thread's.
  */
@@ -35,6 +38,7 @@ struct crash_config {
     uint32_t writeback_ms; /* 0: no writeback but what is asked for */
     unsigned flush_us;     /* how long a flush takes at least */
     bool threads;          /* several threads work on it: sizes may be seen on their way */
+    uint32_t device_bytes; /* 0: 2 MiB */
 };
 
 struct crash_file {
@@ -47,6 +51,11 @@ struct crash_file {
 };
 
 struct crash_op;
+struct crash;
+
+/* What a workload looks at besides, on the volume as a cut after so many events left it. Files of its own
+ * have names that do not begin with n. Returns the sectors (of 512 bytes) that they take. */
+typedef uint64_t crash_extra_fn(struct crash *crash, struct hf_volume *volume, uint64_t events);
 
 struct crash {
     struct crash_config config;
@@ -55,7 +64,9 @@ struct crash {
     struct crash_file files[CRASH_FILES];
     unsigned nr_files;
     uint64_t random;
-    pthread_mutex_t lock; /* guards what follows */
+    crash_extra_fn *extra; /* may be NULL */
+    void *arg;             /* the workload's */
+    pthread_mutex_t lock;  /* guards what follows */
     struct crash_op *ops;
     size_t nr_ops, max_ops;
     uint8_t (*dirs)[CRASH_NAMES]; /* the directory after each change: number of the file + 1, or 0 */
@@ -89,9 +100,33 @@ void crash_msync(struct crash *crash, unsigned nr, hf_off_t off, hf_off_t len);
 void crash_sync_dir(struct crash *crash);
 void crash_sync(struct crash *crash);
 
+/* Events of the device so far. */
+uint64_t crash_events(struct crash *crash);
+
 /* Cuts at nr_points events, spread evenly, several images for each. */
 void crash_check(struct crash *crash, unsigned nr_points);
+/* Cuts after every event: all, none and some of the writes since the last flush, and, where these are few,
+ * every subset of them. Images that are the same are looked at once. */
+void crash_check_all(struct crash *crash);
+/* As assert_that(), in crash_extra_fn: says which cut it was. */
+#define crash_that(cond, ...) ((cond) ? (void)0 : crash_fail(__FILE__, __LINE__, #cond, __VA_ARGS__))
+void crash_fail(const char *file, int line, const char *cond, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
 /* How many points are enough here: fewer in builds that are slow. */
 unsigned crash_points(unsigned wanted);
+
+/*
+ * main() of a workload: a cmocka case for each configuration, seed after seed.
+ */
+struct crash_case {
+    const char *name;
+    const struct crash_config *config;
+    void (*workload)(const struct crash_config *config, uint64_t seed);
+    unsigned nr_seeds;
+};
+int crash_main(const struct crash_case *cases, size_t nr);
+/* The usual three: 1 KiB blocks in 4 KiB pages, blocks as large as pages, large pages and the hole lock. */
+int crash_main_usual(void (*workload)(const struct crash_config *config, uint64_t seed), unsigned nr_seeds);
 
 #endif

@@ -137,6 +137,32 @@ static void any_order_between_flushes_appears(void **state)
     hf_device_powercut_free(shim.record);
 }
 
+/* A subset is exactly what its bits say, whatever came before the flush. */
+static void a_subset_is_what_its_bits_say(void **state)
+{
+    struct shim shim = shim_new();
+    uint8_t bytes[BYTES];
+
+    (void)state;
+    put(&shim, 30, 1, 5);
+    assert_count(hf_device_powercut_open(shim.record, 1), 1);
+    assert_ok(hf_dev_flush(shim.dev));
+    put(&shim, 40, 2, 1);
+    put(&shim, 41, 1, 2);
+    put(&shim, 50, 1, 3);
+    assert_count(hf_device_powercut_open(shim.record, 2), 0);
+    assert_count(hf_device_powercut_open(shim.record, 5), 3);
+    for (uint64_t bits = 0; bits < 8; bits++) {
+        image_get(&shim, 5, HF_POWERCUT_SUBSET, bits, bytes);
+        assert_bytes(bytes + 30 * SECTOR, 5, SECTOR);
+        assert_bytes(bytes + 40 * SECTOR, bits & 1 ? 1 : 0, SECTOR);
+        assert_bytes(bytes + 41 * SECTOR, bits & 2 ? 2 : bits & 1 ? 1 : 0, SECTOR);
+        assert_bytes(bytes + 50 * SECTOR, bits & 4 ? 3 : 0, SECTOR);
+    }
+    hf_dev_close(shim.dev);
+    hf_device_powercut_free(shim.record);
+}
+
 static void the_same_seed_gives_the_same_image(void **state)
 {
     struct shim shim = shim_new();
@@ -208,6 +234,7 @@ int main(void)
         cmocka_unit_test(the_prefix_is_exact),
         cmocka_unit_test(the_last_write_is_torn_between_sectors),
         cmocka_unit_test(any_order_between_flushes_appears),
+        cmocka_unit_test(a_subset_is_what_its_bits_say),
         cmocka_unit_test(the_same_seed_gives_the_same_image),
         cmocka_unit_test(a_failed_write_or_flush_confirms_nothing),
         cmocka_unit_test(cuts_that_never_were_are_refused),

@@ -35,24 +35,7 @@ static void saves(const struct crash_config *config, uint64_t seed)
     crash_done(&crash);
 }
 
-static void with_blocks_smaller_than_pages(void **state)
-{
-    (void)state;
-    saves(&(struct crash_config){.block_size = 1024, .page_size = 4096}, 1);
-}
-
-static void with_blocks_as_large_as_pages(void **state)
-{
-    (void)state;
-    saves(&(struct crash_config){.block_size = 4096, .page_size = 4096}, 2);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(with_blocks_smaller_than_pages),
-        cmocka_unit_test(with_blocks_as_large_as_pages),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return crash_main_usual(saves, 1);
 }
