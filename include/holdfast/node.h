@@ -82,7 +82,29 @@ int hf_node_open(struct hf_node *node, int flags, struct hf_file **ret_file);
 /* Creates a regular file and opens it; without O_EXCL, opens what is there. */
 int hf_node_create(struct hf_node *dir, const char *name, int flags, mode_t mode, const struct hf_cred *cred,
                    struct hf_node **ret_node, struct hf_file **ret_file);
-/* For hf_readdir(), hf_seekdir(), hf_closedir(). */
+
+/* ------------------------------------------------------------------ open files */
+
+#define HF_WRITE_APPEND 0x1u /* at the end, whatever off says */
+/* What a kernel's page cache hands over, that mappings have stored there. Only inside i_size, and never
+ * short: what cannot be kept is an error here, and one that every open file is told (fsync, close). */
+#define HF_WRITE_CACHED 0x2u
+/* As hf_pwrite(), with flags for this write instead of the file's O_APPEND. */
+ssize_t hf_file_write(struct hf_file *file, const void *buf, size_t len, hf_off_t off, unsigned flags);
+
+/* The writeback error that this open file has not been told yet, or 0: what hf_close() would return. */
+int hf_file_error(struct hf_file *file);
+
+/*
+ * Promises the whole file: as long as this file, or a mapping made with it, is open, every hole inside i_size
+ * has its space, and growing (ftruncate, write, fallocate) promises more or is refused. So nothing that is
+ * stored through another cache than Holdfast's can be without space when it is handed over. A sparse file
+ * costs its holes; the time goes with its extents. All or nothing. Returns 0; -ENOSPC, -EDQUOT, -EIO; -EBADF:
+ * not a regular file open for writing.
+ */
+int hf_file_promise(struct hf_file *file);
+
+/* A directory, for hf_readdir(), hf_seekdir(), hf_closedir(). */
 int hf_node_opendir(struct hf_node *node, struct hf_dir **ret_dir);
 
 #ifdef __cplusplus

@@ -272,6 +272,25 @@ int hf_node_create(struct hf_node *dir, const char *name, int flags, mode_t mode
     return HF_CALL(int, create_open(&at, flags, &how, ret_node, ret_file));
 }
 
+ssize_t hf_file_write(struct hf_file *file, const void *buf, size_t len, hf_off_t off, unsigned flags)
+{
+    if (file == NULL)
+        return -EBADF;
+    if (flags & ~(HF_WRITE_APPEND | HF_WRITE_CACHED))
+        return -EINVAL;
+    return HF_CALL(ssize_t, hf_vfs_write_at(file, buf, len, off, flags));
+}
+
+int hf_file_error(struct hf_file *file)
+{
+    return file == NULL ? -EBADF : HF_CALL(int, hf_vfs_error(file));
+}
+
+int hf_file_promise(struct hf_file *file)
+{
+    return file == NULL ? -EBADF : HF_CALL(int, hf_vfs_promise(file));
+}
+
 int hf_node_opendir(struct hf_node *node, struct hf_dir **ret_dir)
 {
     return node == NULL || ret_dir == NULL ? -EINVAL

@@ -72,7 +72,7 @@ struct hf_cache {
     /* atomic */
     _Atomic uint64_t nr_pages;       /* not ABSENT */
     _Atomic uint64_t nr_dirty;       /* dirty or under writeback */
-    _Atomic uint64_t nr_reserved;    /* blocks: the sum over pages, HOLD-8 */
+    _Atomic uint64_t nr_reserved;    /* blocks: the sum over pages and promised files, HOLD-8 */
     _Atomic uint64_t nr_speculative; /* blocks reserved by mkwrite-around since the last squeeze */
     struct hf_cache_stats stats;
 
@@ -102,6 +102,9 @@ struct hf_mapping {
     _Atomic uint64_t nr_pages, nr_dirty, nr_groups;
     _Atomic int64_t dirtied_ns;   /* when the oldest dirty page became so; 0: clean */
     _Atomic uint64_t truncations; /* how often the size shrank */
+    _Atomic uint64_t nr_reserved; /* blocks: the sum over its pages */
+    _Atomic uint64_t promised;    /* blocks: promise.c */
+    unsigned promisers;           /* who wants the whole file promised: promise.c */
 
     struct hf_mutex i_mmap_lock; /* rank I_MMAP */
     struct hf_list i_mmap;       /* guarded by i_mmap_lock: mm's vmas */
@@ -206,6 +209,29 @@ static inline bool hf_is_full(int r)
 /* On hf_is_full(): windows give back what nobody stored to. True if trying again may help. No page lock held.
  */
 bool hf_cache_squeeze(struct hf_cache *cache);
+
+/* ---- promise.c: every hole inside i_size has its space. Caller: io x, and no other lock, unless it says so.
+ */
+int hf_mapping_promise(struct hf_mapping *m); /* all or nothing; counted. -ENOSPC, -EDQUOT, -EIO */
+void hf_mapping_unpromise(struct hf_mapping *m);
+bool hf_mapping_is_promised(const struct hf_mapping *m);
+bool hf_mapping_promise_sane(struct hf_mapping *m); /* map x */
+/* Before i_size grows, all of it, or as much as there is space for (*ret_size: to where; beyond off, or it is
+ * refused); after: what i_size did not reach is given back. Nothing to do for files that are not promised. */
+int hf_mapping_promise_more(struct hf_mapping *m, hf_off_t new_size);
+int hf_mapping_promise_some(struct hf_mapping *m, hf_off_t off, hf_off_t new_size, hf_off_t *ret_size);
+void hf_mapping_promise_settle(struct hf_mapping *m, hf_off_t promised_size);
+/* map x: before i_size shrinks, the holes that this cuts off; after the pages gave back theirs: they go. */
+int hf_mapping_promise_cut(struct hf_mapping *m, hf_off_t new_size, uint64_t *ret_holes);
+void hf_mapping_promise_cut_done(struct hf_mapping *m, uint64_t holes);
+/* map x: before blocks are punched, what they will need. -ENOSPC: they cannot be, and stay promised. */
+int hf_mapping_promise_punch(struct hf_mapping *m, hf_blk_t first, hf_blk_t last, uint64_t *ret_taken);
+void hf_mapping_promise_punch_failed(struct hf_mapping *m, hf_blk_t first, hf_blk_t last, uint64_t taken);
+/* map x: the holes of [first, last) that have a promise, of the file or of a page, if it is promised up to
+ * promised_size; and that nr of the file's have become blocks. */
+int hf_mapping_promise_holes(struct hf_mapping *m, hf_blk_t first, hf_blk_t last, hf_off_t promised_size,
+                             uint64_t *ret_holes);
+void hf_mapping_promise_used(struct hf_mapping *m, uint64_t nr);
 
 /* ---- mkwrite.c: page_mkwrite and page_mkclean (STORE-PATH 4/9). Page locked. */
 /* The hardware pages hw (bits, in the page) become storable. The page is uptodate, isize->may_mkwrite() was

@@ -17,6 +17,27 @@ static const struct hf_driver *driver_of(const struct hf_mapping *m)
     return m->cache->sb->driver;
 }
 
+/* From the file's own promise if it has one, else from the driver. */
+static int take(struct hf_mapping *m, uint64_t nr, unsigned flags)
+{
+    int r;
+
+    if (hf_mapping_is_promised(m)) {
+        assert(atomic_load(&m->promised) >= nr);
+        atomic_fetch_sub(&m->promised, nr);
+    } else {
+        /* STORE-PATH 5/9: the driver promises blocks and quota, or refuses the store */
+        r = driver_of(m)->reserve(m->inode, nr, flags);
+        if (r < 0)
+            return r;
+        atomic_fetch_add(&m->cache->nr_reserved, nr);
+        if (flags & HF_SPECULATIVE)
+            atomic_fetch_add(&m->cache->nr_speculative, nr);
+    }
+    atomic_fetch_add(&m->nr_reserved, nr);
+    return 0;
+}
+
 int hf_page_reserve(struct hf_mapping *m, struct hf_page *page, hf_bits_t need, unsigned flags,
                     hf_bits_t *ret_new)
 {
@@ -29,13 +50,9 @@ int hf_page_reserve(struct hf_mapping *m, struct hf_page *page, hf_bits_t need, 
         return r;
     missing = need & ~page->allocated & ~page->reserved;
     if (missing != 0) {
-        /* STORE-PATH 5/9: the driver promises blocks and quota, or refuses the store */
-        r = driver_of(m)->reserve(m->inode, hf_bits_count(missing), flags);
+        r = take(m, hf_bits_count(missing), flags);
         if (r < 0)
             return r;
-        atomic_fetch_add(&m->cache->nr_reserved, hf_bits_count(missing));
-        if (flags & HF_SPECULATIVE)
-            atomic_fetch_add(&m->cache->nr_speculative, hf_bits_count(missing));
         page->reserved |= missing;
         hf_trace(RESERVE, m->inode->ino, page->index, (uint64_t)missing, flags);
     }
@@ -53,8 +70,13 @@ void hf_page_unreserve(struct hf_mapping *m, struct hf_page *page, hf_bits_t blo
         return;
     nr = hf_bits_count(blocks);
     page->reserved &= ~blocks;
-    driver_of(m)->unreserve(m->inode, nr);
-    atomic_fetch_sub(&m->cache->nr_reserved, nr);
+    atomic_fetch_sub(&m->nr_reserved, nr);
+    if (hf_mapping_is_promised(m)) {
+        atomic_fetch_add(&m->promised, nr);
+    } else {
+        driver_of(m)->unreserve(m->inode, nr);
+        atomic_fetch_sub(&m->cache->nr_reserved, nr);
+    }
     hf_trace(RELEASE, m->inode->ino, page->index, (uint64_t)blocks, nr);
 }
 
@@ -71,6 +93,7 @@ int hf_page_convert(struct hf_mapping *m, struct hf_page *page, hf_bits_t blocks
             return r;
         page->reserved &= ~hf_bits_range(run.first, run.nr);
         page->allocated |= hf_bits_range(run.first, run.nr);
+        atomic_fetch_sub(&m->nr_reserved, run.nr);
         atomic_fetch_sub(&m->cache->nr_reserved, run.nr);
     }
     return 0;

@@ -296,6 +296,7 @@ static int allocated_group(struct hf_mapping *m, struct hf_page_group *g, void *
         blocks = hf_page_blocks_of(m, page, range->start, range->end - range->start);
         promised = page->reserved & blocks;
         page->reserved &= ~promised;
+        atomic_fetch_sub(&m->nr_reserved, hf_bits_count(promised));
         atomic_fetch_sub(&m->cache->nr_reserved, hf_bits_count(promised));
         if (page->flags & HF_PAGE_MAPPED)
             page->allocated |= blocks;

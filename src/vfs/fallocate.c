@@ -21,17 +21,24 @@ static hf_blk_t blk_ceil(const struct hf_mapping *m, hf_off_t off)
     return blk_floor(m, off + hf_block_bytes(m->cache) - 1);
 }
 
-static int preallocate_once(struct hf_vnode *v, hf_off_t off, hf_off_t end)
+/* size: i_size, or what it is going to be. */
+static int preallocate_once(struct hf_vnode *v, hf_off_t off, hf_off_t end, hf_off_t size)
 {
     struct hf_mapping *m = &v->mapping;
     hf_blk_t first = blk_floor(m, off), last = blk_ceil(m, end);
+    uint64_t of_pages, of_file;
     int r;
 
     hf_rwlock_wrlock(&m->map_lock);
-    r = hf_vnode_driver(v)->preallocate(&v->inode, first, last - first,
-                                        hf_mapping_count_promises(m, off, end));
+    of_pages = hf_mapping_count_promises(m, off, end);
+    r = hf_mapping_promise_holes(m, first, last, size, &of_file);
+    of_file -= of_file > 0 ? of_pages : 0;
     if (r == 0)
+        r = hf_vnode_driver(v)->preallocate(&v->inode, first, last - first, of_pages + of_file);
+    if (r == 0) {
         hf_mapping_preallocated(m, off, end);
+        hf_mapping_promise_used(m, of_file);
+    }
     hf_rwlock_wrunlock(&m->map_lock);
     return r;
 }
@@ -40,38 +47,50 @@ static int preallocate_once(struct hf_vnode *v, hf_off_t off, hf_off_t end)
 static int preallocate(struct hf_vnode *v, hf_off_t off, hf_off_t end, bool keep_size)
 {
     struct hf_mapping *m = &v->mapping;
-    bool grows = !keep_size && end > hf_isize_read(m);
+    hf_off_t size = hf_isize_read(m);
+    bool grows = !keep_size && end > size;
     int r = 0;
 
     if (grows)
         r = hf_vnode_size_prepare(v, end);
     if (r == 0 && grows) /* what growth will read is read now, while nothing has changed */
-        r = hf_mapping_shrink_prepare(m, hf_isize_read(m));
+        r = hf_mapping_shrink_prepare(m, size);
     if (r == 0 && grows)
         r = hf_mapping_grow_memfd(m, end);
+    if (r == 0 && grows)
+        r = hf_mapping_promise_more(m, end);
     if (r < 0)
         return r;
     do {
-        r = preallocate_once(v, off, end);
+        r = preallocate_once(v, off, end, grows ? end : size);
     } while (hf_is_full(r) && hf_cache_squeeze(m->cache));
     if (r == 0 && grows)
         r = hf_isize_grow_to(m, end);
+    if (grows)
+        hf_mapping_promise_settle(m, end);
     return r;
 }
 
-static int punch(struct hf_vnode *v, hf_off_t off, hf_off_t end)
+/* Returns -ENOSPC or -EDQUOT, and nothing has changed, if the file is promised and what it would have to
+ * promise again cannot be had. */
+static int punch_once(struct hf_vnode *v, hf_off_t off, hf_off_t end)
 {
     struct hf_mapping *m = &v->mapping;
     hf_blk_t first = blk_ceil(m, off), last = blk_floor(m, end);
+    uint64_t taken = 0;
     int r;
 
     hf_rwlock_wrlock(&m->map_lock);
     r = hf_mapping_punch_prepare(m, off, end);
     hf_mapping_wait_writeback(m, hf_page_index(m, off));
+    if (r == 0)
+        r = hf_mapping_promise_punch(m, first, last, &taken);
     if (r == 0 && last > first) {
         r = hf_vnode_driver(v)->punch(&v->inode, first, last - first);
-        if (r < 0)
+        if (r < 0) {
             hf_mapping_remap(m, off, end); /* some blocks may be gone */
+            hf_mapping_promise_punch_failed(m, first, last, taken);
+        }
     }
     if (r == 0)
         hf_mapping_punch(m, off, end);
@@ -115,6 +134,13 @@ static int zero(struct hf_vnode *v, hf_off_t off, hf_off_t end)
         off += done;
     }
     return 0;
+}
+
+static int punch(struct hf_vnode *v, hf_off_t off, hf_off_t end)
+{
+    int r = punch_once(v, off, end);
+
+    return hf_is_full(r) ? zero(v, off, end) : r; /* reads the same, and the blocks stay */
 }
 
 static int fallocate_locked(struct hf_vnode *v, int mode, hf_off_t off, hf_off_t end)

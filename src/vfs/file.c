@@ -23,6 +23,11 @@ static void file_put(struct hf_vm_file *vm)
 
     if (atomic_fetch_sub(&f->refs, 1u) != 1)
         return;
+    if (f->promised) {
+        hf_rwlock_wrlock(&v->io_lock);
+        hf_mapping_unpromise(&v->mapping);
+        hf_rwlock_wrunlock(&v->io_lock);
+    }
     free(f);
     hf_vnode_user_remove(v);
     hf_vnode_put(v);
@@ -148,9 +153,29 @@ int hf_vfs_open(struct hf_volume *vol, const char *path, int flags, mode_t mode,
     return open_vnode(v, created ? flags & ~O_TRUNC : flags, ret_file);
 }
 
+int hf_vfs_promise(struct hf_file *f)
+{
+    struct hf_vnode *v = f->vnode;
+    int r = 0;
+
+    if (!f->vm.writable || !S_ISREG(v->inode.mode))
+        return -EBADF;
+    hf_rwlock_wrlock(&v->io_lock);
+    if (!f->promised)
+        r = hf_mapping_promise(&v->mapping);
+    f->promised |= r == 0;
+    hf_rwlock_wrunlock(&v->io_lock);
+    return r;
+}
+
+int hf_vfs_error(struct hf_file *f)
+{
+    return hf_errseq_check_advance(&f->vnode->mapping.wb_err, &f->wb_since); /* HOLD-7 */
+}
+
 int hf_vfs_close(struct hf_file *f)
 {
-    int told = hf_errseq_check_advance(&f->vnode->mapping.wb_err, &f->wb_since); /* HOLD-7 */
+    int told = hf_vfs_error(f);
 
     file_put(&f->vm);
     return told;

@@ -46,6 +46,7 @@ ssize_t hf_vfs_pread(struct hf_file *f, void *buf, size_t len, hf_off_t off)
 /* io_lock exclusive held. */
 static ssize_t write_locked(struct hf_vnode *v, const void *buf, size_t len, hf_off_t off)
 {
+    hf_off_t grown = 0;
     ssize_t n;
 
     if (len == 0)
@@ -56,13 +57,37 @@ static ssize_t write_locked(struct hf_vnode *v, const void *buf, size_t len, hf_
         len = (size_t)(HF_FILE_SIZE_MAX - off);
     if (off + (hf_off_t)len > hf_isize_read(&v->mapping)) {
         int r = hf_vnode_size_prepare(v, off + (hf_off_t)len);
+        if (r == 0)
+            r = hf_mapping_promise_some(&v->mapping, off, off + (hf_off_t)len, &grown);
         if (r < 0)
             return r;
+        len = (size_t)(grown - off);
     }
     n = hf_mapping_write(&v->mapping, buf, len, off);
+    hf_mapping_promise_settle(&v->mapping, grown);
     if (n > 0)
         hf_vnode_touch(v);
     return n;
+}
+
+/* io_lock exclusive held. What a frontend's kernel has cached of a mapping's stores: inside i_size, all of
+ * it, or an error that every open file is told. */
+static ssize_t write_cached_locked(struct hf_vnode *v, const char *buf, size_t len, hf_off_t off)
+{
+    hf_off_t size = hf_isize_read(&v->mapping);
+    size_t inside = off >= size ? 0 : (hf_off_t)len > size - off ? (size_t)(size - off) : len;
+    size_t done = 0;
+
+    while (done < inside) {
+        ssize_t n = write_locked(v, buf + done, inside - done, off + (hf_off_t)done);
+
+        if (n < 0) {
+            hf_errseq_set(&v->mapping.wb_err, (int)n);
+            return n;
+        }
+        done += (size_t)n;
+    }
+    return (ssize_t)len;
 }
 
 /* O_SYNC and O_DSYNC: what was written is durable before the call returns. */
@@ -78,6 +103,11 @@ static ssize_t write_sync(struct hf_file *f, ssize_t n, hf_off_t off)
 
 ssize_t hf_vfs_pwrite(struct hf_file *f, const void *buf, size_t len, hf_off_t off)
 {
+    return hf_vfs_write_at(f, buf, len, off, f->flags & O_APPEND ? HF_WRITE_APPEND : 0);
+}
+
+ssize_t hf_vfs_write_at(struct hf_file *f, const void *buf, size_t len, hf_off_t off, unsigned flags)
+{
     struct hf_vnode *v = f->vnode;
     ssize_t n = rw_check(f, f->vm.writable, off);
 
@@ -86,9 +116,9 @@ ssize_t hf_vfs_pwrite(struct hf_file *f, const void *buf, size_t len, hf_off_t o
     if (len > HF_RW_MAX)
         len = HF_RW_MAX;
     hf_rwlock_wrlock(&v->io_lock);
-    if (f->flags & O_APPEND)
+    if (flags & HF_WRITE_APPEND)
         off = hf_isize_read(&v->mapping); /* as Linux does; pwrite(2), BUGS */
-    n = write_locked(v, buf, len, off);
+    n = flags & HF_WRITE_CACHED ? write_cached_locked(v, buf, len, off) : write_locked(v, buf, len, off);
     hf_rwlock_wrunlock(&v->io_lock);
     return write_sync(f, n, off);
 }

@@ -24,16 +24,21 @@ void hf_vnode_touch(struct hf_vnode *v)
 static int shrink(struct hf_vnode *v, hf_off_t old_size, hf_off_t new_size)
 {
     struct hf_mapping *m = &v->mapping;
+    uint64_t holes;
     int r = hf_mapping_shrink_prepare(m, new_size);
 
     if (r < 0)
         return r; /* HOLD-6: nothing has changed */
     hf_rwlock_wrlock(&m->map_lock);
-    hf_mapping_shrink(m, new_size);
-    r = hf_vnode_driver(v)->truncate(&v->inode, old_size, new_size);
-    /* After an error nobody knows which size the driver has: it is told the new one, never the old one again.
-     */
-    atomic_store(&v->disk_size, r == 0 ? new_size : -1);
+    r = hf_mapping_promise_cut(m, new_size, &holes);
+    if (r == 0) {
+        hf_mapping_shrink(m, new_size);
+        hf_mapping_promise_cut_done(m, holes);
+        r = hf_vnode_driver(v)->truncate(&v->inode, old_size, new_size);
+        /* After an error nobody knows which size the driver has: it is told the new one, never the old one
+         * again. */
+        atomic_store(&v->disk_size, r == 0 ? new_size : -1);
+    }
     hf_rwlock_wrunlock(&m->map_lock);
     return r;
 }
@@ -47,6 +52,17 @@ int hf_vnode_size_prepare(struct hf_vnode *v, hf_off_t new_size)
     return driver->setattr_prepare(&v->inode, hf_isize_read(&v->mapping), new_size);
 }
 
+static int grow(struct hf_vnode *v, hf_off_t new_size)
+{
+    int r = hf_mapping_promise_more(&v->mapping, new_size);
+
+    if (r < 0)
+        return r;
+    r = hf_isize_grow_to(&v->mapping, new_size);
+    hf_mapping_promise_settle(&v->mapping, new_size);
+    return r;
+}
+
 static int truncate_locked(struct hf_vnode *v, hf_off_t new_size)
 {
     hf_off_t old_size = hf_isize_read(&v->mapping);
@@ -57,7 +73,7 @@ static int truncate_locked(struct hf_vnode *v, hf_off_t new_size)
     if (new_size < old_size)
         r = shrink(v, old_size, new_size);
     else if (new_size > old_size)
-        r = hf_isize_grow_to(&v->mapping, new_size);
+        r = grow(v, new_size);
     if (hf_isize_read(&v->mapping) == new_size)
         hf_vnode_touch(v);
     return r;

@@ -62,6 +62,7 @@ struct hf_file {
     struct hf_vnode *vnode;   /* set at open */
     int flags;                /* set at open: O_* */
     hf_errseq_t wb_since;     /* writeback errors that it has been told */
+    bool promised;            /* guarded by io_lock: it keeps the whole file promised */
     _Atomic uint32_t refs;    /* the handle, and each vma */
     struct hf_mutex pos_lock; /* rank FILE */
     hf_off_t pos;             /* guarded by pos_lock */
@@ -148,9 +149,13 @@ int hf_vfs_open(struct hf_volume *volume, const char *path, int flags, mode_t mo
                 struct hf_file **ret_file);
 int hf_vnode_open(struct hf_vnode *vnode, int flags, struct hf_file **ret_file);
 int hf_vfs_close(struct hf_file *file);
+int hf_vfs_promise(struct hf_file *file);
+int hf_vfs_error(struct hf_file *file); /* the writeback error that it has not been told yet, or 0 */
 hf_off_t hf_vfs_lseek(struct hf_file *file, hf_off_t off, int whence);
 /* ---- io.c */
 ssize_t hf_vfs_pread(struct hf_file *file, void *buf, size_t len, hf_off_t off);
+ssize_t hf_vfs_write_at(struct hf_file *file, const void *buf, size_t len, hf_off_t off,
+                        unsigned flags); /* HF_WRITE_* */
 ssize_t hf_vfs_pwrite(struct hf_file *file, const void *buf, size_t len, hf_off_t off);
 ssize_t hf_vfs_read(struct hf_file *file, void *buf, size_t len);
 ssize_t hf_vfs_write(struct hf_file *file, const void *buf, size_t len);
