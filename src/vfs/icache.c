@@ -282,9 +282,16 @@ void hf_icache_put_all_nodes(struct hf_volume *vol)
     hf_icache_each(vol, put_all_nodes, NULL);
 }
 
-void hf_vnode_user_add(struct hf_vnode *v)
+void hf_vnode_user_add(struct hf_vnode *v) HF_NO_TSA
 {
     hf_mutex_lock(&v->volume->icache_lock);
+    while (v->leaving) {
+        uint32_t seen = atomic_load(&v->left);
+
+        hf_mutex_unlock(&v->volume->icache_lock);
+        hf_futex_wait(&v->left, seen, -1);
+        hf_mutex_lock(&v->volume->icache_lock);
+    }
     v->users++;
     v->volume->nr_handles++;
     hf_mutex_unlock(&v->volume->icache_lock);
@@ -296,9 +303,18 @@ void hf_vnode_user_remove(struct hf_vnode *v)
 
     hf_mutex_lock(&v->volume->icache_lock);
     last = --v->users == 0;
+    v->leaving = last;
     hf_mutex_unlock(&v->volume->icache_lock);
-    if (last)
-        hf_mapping_drop_kept(&v->mapping); /* hf_reserve() holds until the last user is gone */
+    if (last) {
+        /* hf_reserve() holds until the last user is gone; whoever comes now waits, so that what he reserves
+         * is not taken for what is left behind. */
+        hf_mapping_drop_kept(&v->mapping);
+        hf_mutex_lock(&v->volume->icache_lock);
+        v->leaving = false;
+        hf_mutex_unlock(&v->volume->icache_lock);
+        atomic_fetch_add(&v->left, 1u);
+        hf_futex_wake(&v->left, INT_MAX);
+    }
     hf_volume_handles_add(v->volume, -1);
 }
 
@@ -325,37 +341,51 @@ int hf_icache_drain(struct hf_volume *vol, bool force)
     return first;
 }
 
+/* Of the bucket, the inode with the smallest number above after that is live, or is being evicted and may
+ * come back; referenced. */
+static struct hf_vnode *bucket_next(struct hf_volume *vol, unsigned bucket, uint64_t after)
+{
+    struct hf_vnode *next = NULL;
+    struct hf_list *at;
+
+    hf_mutex_lock(&vol->icache_lock);
+    hf_list_for_each (at, &vol->buckets[bucket]) {
+        struct hf_vnode *v = hf_list_entry(at, struct hf_vnode, hash);
+        uint32_t state = atomic_load(&v->state);
+
+        if ((state == HF_VNODE_LIVE || (state == HF_VNODE_EVICTING && v->inode.nlink > 0)) &&
+            v->inode.ino > after && (next == NULL || v->inode.ino < next->inode.ino))
+            next = v;
+    }
+    if (next != NULL)
+        ref_locked(next);
+    hf_mutex_unlock(&vol->icache_lock);
+    return next;
+}
+
 int hf_icache_each(struct hf_volume *vol, int (*fn)(struct hf_vnode *v, void *arg), void *arg)
 {
     int first = 0;
 
     for (unsigned b = 0; b < HF_ICACHE_BUCKETS; b++) {
-        uint64_t after = 0;
-        bool more = true;
+        struct hf_vnode *v = bucket_next(vol, b, 0);
 
-        while (more) {
-            /* the live inode of the bucket with the smallest number above the last one */
-            struct hf_vnode *next = NULL;
-            struct hf_list *at;
+        while (v != NULL) {
+            uint64_t ino = v->inode.ino;
+            uint32_t state;
             int r;
 
-            hf_mutex_lock(&vol->icache_lock);
-            hf_list_for_each (at, &vol->buckets[b]) {
-                struct hf_vnode *v = hf_list_entry(at, struct hf_vnode, hash);
-                if (atomic_load(&v->state) == HF_VNODE_LIVE && v->inode.ino > after &&
-                    (next == NULL || v->inode.ino < next->inode.ino))
-                    next = v;
+            /* What its eviction writes must be written when a sync goes on. */
+            while ((state = atomic_load(&v->state)) == HF_VNODE_EVICTING)
+                hf_futex_wait(&v->state, state, -1);
+            if (state == HF_VNODE_LIVE) {
+                r = fn(v, arg);
+                first = first != 0 ? first : r;
+                hf_vnode_put(v);
+            } else {
+                free_if_unused(v);
             }
-            if (next != NULL)
-                ref_locked(next);
-            hf_mutex_unlock(&vol->icache_lock);
-            more = next != NULL;
-            if (!more)
-                continue;
-            after = next->inode.ino;
-            r = fn(next, arg);
-            first = first != 0 ? first : r;
-            hf_vnode_put(next);
+            v = bucket_next(vol, b, ino);
         }
     }
     return first;

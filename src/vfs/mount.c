@@ -137,7 +137,7 @@ int hf_vfs_unmount(struct hf_volume *vol)
     hf_flusher_stop(vol);
     r = hf_vfs_sync(vol);
     leaked = volume_free(vol, true, &r);
-    return leaked != 0 ? -ENOTRECOVERABLE : r;
+    return r == 0 && leaked != 0 ? -ENOTRECOVERABLE : r; /* data that is lost weighs more */
 }
 
 int hf_vfs_statfs(struct hf_volume *vol, struct hf_statfs *ret_statfs)

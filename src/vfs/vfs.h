@@ -35,6 +35,8 @@ struct hf_vnode {
     uint64_t refs;                 /* guarded by icache_lock */
     uint64_t nodes;                /* guarded by icache_lock: of refs, those held as a struct hf_node */
     unsigned users;                /* guarded by icache_lock: files open, with their vmas */
+    bool leaving;                  /* guarded by icache_lock: the last user is gone, new ones wait */
+    _Atomic uint32_t left;         /* futex: bumped when that is over */
     struct hf_list hash, idle;     /* guarded by icache_lock */
 };
 
