@@ -108,6 +108,18 @@ struct hf_driver {
     /* Up to size bytes, no NUL; returns the whole length. */
     ssize_t (*readlink)(struct hf_inode *inode, char *buf, size_t size);
 
+    /* ---- extended attributes. Optional: all four, or none (then callers get -EOPNOTSUPP). Names are 1 ...
+     * HF_XATTR_NAME_MAX bytes, values up to HF_XATTR_SIZE_MAX, both opaque; buffers are the framework's. They
+     * are durable as what names ops do is: with the next fsync of the inode, or sync. They go with the inode.
+     * Caller: io s for the first two, io x for the others. */
+    /* Up to size bytes of the value; returns its whole length. -ENODATA. */
+    ssize_t (*getxattr)(struct hf_inode *inode, const char *name, void *buf, size_t size);
+    /* The names, each with its NUL, as far as whole ones fit into size; returns the length of all. */
+    ssize_t (*listxattr)(struct hf_inode *inode, char *buf, size_t size);
+    /* flags: XATTR_CREATE (-EEXIST), XATTR_REPLACE (-ENODATA). -ENOSPC with nothing changed. */
+    int (*setxattr)(struct hf_inode *inode, const char *name, const void *value, size_t size, int flags);
+    int (*removexattr)(struct hf_inode *inode, const char *name); /* -ENODATA */
+
     /* ---- inodes */
     /* Fills a zeroed inode (sb and ino are set). -ENOENT, -EUCLEAN, -EIO. No locks held. */
     int (*read_inode)(struct hf_inode *inode);

@@ -224,6 +224,42 @@ int hf_readdir(struct hf_dir *dir, struct hf_dirent *ret_entry);
 void hf_seekdir(struct hf_dir *dir, uint64_t cookie);
 int hf_closedir(struct hf_dir *dir);
 
+/* ------------------------------------------------------------------ extended attributes */
+
+#define HF_XATTR_NAME_MAX 255   /* bytes, without the NUL */
+#define HF_XATTR_SIZE_MAX 65536 /* bytes of a value */
+
+/*
+ * As of xattr(7). Names begin with user. (on regular files and directories only), trusted., security. or
+ * system.; the last three are kept as they are given: what they mean, and who may see or set them, is the
+ * caller's affair. The l variants do not follow a symlink in the last component.
+ *
+ * get and list return the length; with size 0 nothing is written. -ENODATA: there is no such attribute;
+ * -ERANGE: size is too small, or the name empty or too long; -EOPNOTSUPP: another namespace, or a driver
+ * without attributes; -EINVAL: a namespace and nothing after it. A list is names with their NULs, in no
+ * order.
+ */
+ssize_t hf_getxattr(struct hf_volume *volume, const char *path, const char *name, void *buf, size_t size);
+ssize_t hf_lgetxattr(struct hf_volume *volume, const char *path, const char *name, void *buf, size_t size);
+ssize_t hf_fgetxattr(struct hf_file *file, const char *name, void *buf, size_t size);
+ssize_t hf_listxattr(struct hf_volume *volume, const char *path, char *buf, size_t size);
+ssize_t hf_llistxattr(struct hf_volume *volume, const char *path, char *buf, size_t size);
+ssize_t hf_flistxattr(struct hf_file *file, char *buf, size_t size);
+/*
+ * flags: 0, XATTR_CREATE (-EEXIST if it is there), XATTR_REPLACE (-ENODATA if it is not). -E2BIG: the value
+ * is too long; -ENOSPC: no room for it in the metadata; -EPERM: user. on something else than a file or
+ * directory; -EROFS. Atomic; durable with hf_fsync() of the file or hf_volume_sync().
+ */
+int hf_setxattr(struct hf_volume *volume, const char *path, const char *name, const void *value, size_t size,
+                int flags);
+int hf_lsetxattr(struct hf_volume *volume, const char *path, const char *name, const void *value, size_t size,
+                 int flags);
+int hf_fsetxattr(struct hf_file *file, const char *name, const void *value, size_t size, int flags);
+/* -ENODATA, -EPERM, -EROFS. */
+int hf_removexattr(struct hf_volume *volume, const char *path, const char *name);
+int hf_lremovexattr(struct hf_volume *volume, const char *path, const char *name);
+int hf_fremovexattr(struct hf_file *file, const char *name);
+
 /* ------------------------------------------------------------------ mappings */
 
 /*

@@ -58,6 +58,12 @@ int hf_node_stat(struct hf_node *node, struct stat *ret_stat);
 /* The size first: if it cannot change, nothing else does. */
 int hf_node_setattr(struct hf_node *node, const struct hf_attr *attr);
 
+/* As hf_getxattr() and its family; trusted. is for the frontend to keep from the unprivileged. */
+ssize_t hf_node_getxattr(struct hf_node *node, const char *name, void *buf, size_t size);
+ssize_t hf_node_listxattr(struct hf_node *node, char *buf, size_t size);
+int hf_node_setxattr(struct hf_node *node, const char *name, const void *value, size_t size, int flags);
+int hf_node_removexattr(struct hf_node *node, const char *name);
+
 /* ------------------------------------------------------------------ names */
 
 /* Makes a file of any type but symlinks: mode has S_IF* and permissions; rdev for devices. ret_node may be

@@ -185,6 +185,13 @@ int hf_vfs_fsync(struct hf_file *file, hf_off_t start, hf_off_t end, bool datasy
 int hf_vfs_sync(struct hf_volume *volume);
 int hf_flusher_start(struct hf_volume *volume);
 void hf_flusher_stop(struct hf_volume *volume);
+/* ---- xattr.c: as the public calls. Buffers may lie in mappings. */
+/* What can be said of the arguments alone; copies the name. */
+int hf_xattr_check(const char *name, size_t size, int flags, char ret_copy[HF_XATTR_NAME_MAX + 1]);
+ssize_t hf_vnode_getxattr(struct hf_vnode *vnode, const char *name, void *buf, size_t size);
+ssize_t hf_vnode_listxattr(struct hf_vnode *vnode, char *buf, size_t size);
+int hf_vnode_setxattr(struct hf_vnode *vnode, const char *name, const void *value, size_t size, int flags);
+int hf_vnode_removexattr(struct hf_vnode *vnode, const char *name);
 /* ---- dir.c */
 int hf_vnode_opendir(struct hf_vnode *vnode, struct hf_dir **ret_dir);
 int hf_vfs_opendir(struct hf_volume *volume, const char *path, struct hf_dir **ret_dir);

@@ -109,6 +109,17 @@ struct target_ops {
     int (*readdir)(struct target_dir *dir, struct hf_dirent *ret_entry);
     void (*seekdir)(struct target_dir *dir, uint64_t cookie);
     int (*closedir)(struct target_dir *dir);
+    /* flags: 0 or AT_SYMLINK_NOFOLLOW */
+    ssize_t (*getxattr)(struct target *t, const char *path, int flags, const char *name, void *buf,
+                        size_t size);
+    ssize_t (*listxattr)(struct target *t, const char *path, int flags, char *buf, size_t size);
+    int (*setxattr)(struct target *t, const char *path, int flags, const char *name, const void *value,
+                    size_t size, int how);
+    int (*removexattr)(struct target *t, const char *path, int flags, const char *name);
+    ssize_t (*fgetxattr)(struct target_file *file, const char *name, void *buf, size_t size);
+    ssize_t (*flistxattr)(struct target_file *file, char *buf, size_t size);
+    int (*fsetxattr)(struct target_file *file, const char *name, const void *value, size_t size, int how);
+    int (*fremovexattr)(struct target_file *file, const char *name);
 };
 
 struct target {
@@ -122,6 +133,8 @@ struct target {
     bool has_zero_range;      /* FALLOC_FL_ZERO_RANGE works here */
     bool counts_dir_links;    /* nlink of a directory is 2 + its subdirectories */
     bool times_stores;        /* a store through a mapping moves mtime */
+    bool has_user_xattrs;     /* extended attributes user.* */
+    bool has_root_xattrs;     /* extended attributes trusted.* and security.* */
 };
 
 extern const struct target_ops target_host_ops;

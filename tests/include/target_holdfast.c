@@ -26,6 +26,7 @@ static int hold_start(struct target *t)
     int ret;
 
     t->has_exchange = t->has_zero_range = t->counts_dir_links = t->times_stores = true;
+    t->has_user_xattrs = t->has_root_xattrs = true;
     if (spec->kind == TARGET_MEMFS) {
         snprintf(t->path, sizeof(t->path), "mem:%" PRIu64 ",%" PRIu32,
                  spec->size_bytes ? spec->size_bytes : DEFAULT_VOLUME_BYTES, spec->block_size);
@@ -267,6 +268,54 @@ static int hold_closedir(struct target_dir *dir)
     return hf_closedir(dir->hf);
 }
 
+/* ---- extended attributes */
+
+static ssize_t hold_getxattr(struct target *t, const char *path, int flags, const char *name, void *buf,
+                             size_t size)
+{
+    return flags & AT_SYMLINK_NOFOLLOW ? hf_lgetxattr(t->volume, path, name, buf, size)
+                                       : hf_getxattr(t->volume, path, name, buf, size);
+}
+
+static ssize_t hold_listxattr(struct target *t, const char *path, int flags, char *buf, size_t size)
+{
+    return flags & AT_SYMLINK_NOFOLLOW ? hf_llistxattr(t->volume, path, buf, size)
+                                       : hf_listxattr(t->volume, path, buf, size);
+}
+
+static int hold_setxattr(struct target *t, const char *path, int flags, const char *name, const void *value,
+                         size_t size, int how)
+{
+    return flags & AT_SYMLINK_NOFOLLOW ? hf_lsetxattr(t->volume, path, name, value, size, how)
+                                       : hf_setxattr(t->volume, path, name, value, size, how);
+}
+
+static int hold_removexattr(struct target *t, const char *path, int flags, const char *name)
+{
+    return flags & AT_SYMLINK_NOFOLLOW ? hf_lremovexattr(t->volume, path, name)
+                                       : hf_removexattr(t->volume, path, name);
+}
+
+static ssize_t hold_fgetxattr(struct target_file *file, const char *name, void *buf, size_t size)
+{
+    return hf_fgetxattr(file->hf, name, buf, size);
+}
+
+static ssize_t hold_flistxattr(struct target_file *file, char *buf, size_t size)
+{
+    return hf_flistxattr(file->hf, buf, size);
+}
+
+static int hold_fsetxattr(struct target_file *file, const char *name, const void *value, size_t size, int how)
+{
+    return hf_fsetxattr(file->hf, name, value, size, how);
+}
+
+static int hold_fremovexattr(struct target_file *file, const char *name)
+{
+    return hf_fremovexattr(file->hf, name);
+}
+
 const struct target_ops target_holdfast_ops = {
     .start = hold_start,
     .stop = hold_stop,
@@ -306,4 +355,12 @@ const struct target_ops target_holdfast_ops = {
     .readdir = hold_readdir,
     .seekdir = hold_seekdir,
     .closedir = hold_closedir,
+    .getxattr = hold_getxattr,
+    .listxattr = hold_listxattr,
+    .setxattr = hold_setxattr,
+    .removexattr = hold_removexattr,
+    .fgetxattr = hold_fgetxattr,
+    .flistxattr = hold_flistxattr,
+    .fsetxattr = hold_fsetxattr,
+    .fremovexattr = hold_fremovexattr,
 };

@@ -14,6 +14,7 @@
 #include <linux/magic.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 
 #define RENAME_EXCHANGE_FLAG 2u
 
@@ -65,6 +66,8 @@ static void host_probe(struct target *t)
 
     if (fd >= 0) {
         t->has_zero_range = fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, 4096) == 0;
+        t->has_user_xattrs = fsetxattr(fd, "user.probe", "", 0, 0) == 0;
+        t->has_root_xattrs = fsetxattr(fd, "trusted.probe", "", 0, 0) == 0;
         close(fd);
     }
     if (mkdir("probe-dir", 0700) == 0 && stat("probe-dir", &st) == 0)
@@ -342,6 +345,58 @@ static int host_closedir(struct target_dir *dir)
     return errno_of(closedir(dir->host));
 }
 
+/* ---- extended attributes */
+
+static ssize_t host_getxattr(struct target *t, const char *path, int flags, const char *name, void *buf,
+                             size_t size)
+{
+    (void)t;
+    return errno_of_size(flags & AT_SYMLINK_NOFOLLOW ? lgetxattr(host_path(path), name, buf, size)
+                                                     : getxattr(host_path(path), name, buf, size));
+}
+
+static ssize_t host_listxattr(struct target *t, const char *path, int flags, char *buf, size_t size)
+{
+    (void)t;
+    return errno_of_size(flags & AT_SYMLINK_NOFOLLOW ? llistxattr(host_path(path), buf, size)
+                                                     : listxattr(host_path(path), buf, size));
+}
+
+static int host_setxattr(struct target *t, const char *path, int flags, const char *name, const void *value,
+                         size_t size, int how)
+{
+    (void)t;
+    return errno_of(flags & AT_SYMLINK_NOFOLLOW ? lsetxattr(host_path(path), name, value, size, how)
+                                                : setxattr(host_path(path), name, value, size, how));
+}
+
+static int host_removexattr(struct target *t, const char *path, int flags, const char *name)
+{
+    (void)t;
+    return errno_of(flags & AT_SYMLINK_NOFOLLOW ? lremovexattr(host_path(path), name)
+                                                : removexattr(host_path(path), name));
+}
+
+static ssize_t host_fgetxattr(struct target_file *file, const char *name, void *buf, size_t size)
+{
+    return errno_of_size(fgetxattr(file->fd, name, buf, size));
+}
+
+static ssize_t host_flistxattr(struct target_file *file, char *buf, size_t size)
+{
+    return errno_of_size(flistxattr(file->fd, buf, size));
+}
+
+static int host_fsetxattr(struct target_file *file, const char *name, const void *value, size_t size, int how)
+{
+    return errno_of(fsetxattr(file->fd, name, value, size, how));
+}
+
+static int host_fremovexattr(struct target_file *file, const char *name)
+{
+    return errno_of(fremovexattr(file->fd, name));
+}
+
 const struct target_ops target_host_ops = {
     .start = host_start,
     .stop = host_stop,
@@ -381,4 +436,12 @@ const struct target_ops target_host_ops = {
     .readdir = host_readdir,
     .seekdir = host_seekdir,
     .closedir = host_closedir,
+    .getxattr = host_getxattr,
+    .listxattr = host_listxattr,
+    .setxattr = host_setxattr,
+    .removexattr = host_removexattr,
+    .fgetxattr = host_fgetxattr,
+    .flistxattr = host_flistxattr,
+    .fsetxattr = host_fsetxattr,
+    .fremovexattr = host_fremovexattr,
 };

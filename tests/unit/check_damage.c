@@ -32,6 +32,7 @@ static struct hf_device *volume_make(void)
     a = file_create(&vol, root, "a");
     assert_ok(file_write(a, 0, 3, 'a'));
     assert_ok(file_write(a, 10, 3, 'a'));
+    assert_ok(vol.ops->setxattr(a, "user.a", "x", 1, 0));
     inode_put(node_create(&vol, root, "l", S_IFLNK | 0777, "x"));
     d = node_create(&vol, root, "d", S_IFDIR | 0755, NULL);
     b = file_create(&vol, d, "b");
@@ -198,6 +199,14 @@ static const struct damage damages[] = {
     {"symlink-stray", "which does not exist", "INSERT INTO symlinks VALUES(999, x'61')",
      "(SELECT count(*) FROM symlinks) = 1"},
     {"symlink-stray", "inode 16 (/a), which is no symlink", "INSERT INTO symlinks VALUES(16, x'61')", NULL},
+    /* extended attributes */
+    {"xattr-stray", "inode 999, which does not exist", "INSERT INTO xattrs VALUES(999, x'61', x'61')",
+     "(SELECT count(*) FROM xattrs) = 1"},
+    {"xattr-bad", "inode 16 (/a)", "INSERT INTO xattrs VALUES(16, x'', x'61')",
+     "(SELECT count(*) FROM xattrs) = 1"},
+    {"xattr-bad", "inode 16 (/a)", "INSERT INTO xattrs VALUES(16, x'61620063', x'61')", NULL},
+    {"xattr-bad", "inode 16 (/a)", "INSERT INTO xattrs VALUES(16, randomblob(256), x'61')", NULL},
+    {"xattr-bad", "inode 16 (/a)", "INSERT INTO xattrs VALUES(16, x'6162', zeroblob(65537))", NULL},
     /* orphans */
     {"orphan-stray", "inode 999", "INSERT INTO orphans VALUES(999, 0)", "(SELECT count(*) FROM orphans) = 1"},
     {"orphan-size", "inode 16 (/a) at -7", "INSERT INTO orphans VALUES(16, -7)",

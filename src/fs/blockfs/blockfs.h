@@ -3,8 +3,8 @@
  * blockfs.h - the default volume: an open volume and an inode as the files of this folder share them.
  *
  * Files: super.c (mount, unmount) schema.c (tables) txn.c (statements, the redo log) commit.c (ordered group
- * commit) names.c inode.c data.c (map, read, write, allocate) free.c (truncate, punch, orphans) space.c
- * (counters, reservations) freemap.c extmap.c. Below them: metadb.c (SQLite on the device), header.c.
+ * commit) names.c xattr.c inode.c data.c (map, read, write, allocate) free.c (truncate, punch, orphans)
+ * space.c (counters, reservations) freemap.c extmap.c. Below them: metadb.c (SQLite on the device), header.c.
  *
  * Invariants
  *   1. available + reserved + allocated + pending + unasked == blocks of the data region (space.c).
@@ -36,6 +36,7 @@ extern const struct hf_driver hf_blockfs_driver;
 #define HF_BLOCKFS_SCHEMA 1     /* meta.schema_version */
 #define HF_BLOCKFS_BUCKETS 1024u
 #define HF_BLOCKFS_NO_CUT UINT64_MAX
+#define HF_BLOCKFS_LOG_MAX (8u << 20) /* bytes of redo log; above it an op commits before it begins */
 
 /* The part of an inode's row that write_inode() moves. */
 struct hf_blockfs_row {
@@ -128,6 +129,14 @@ int hf_blockfs_post_row(struct hf_blockfs *fs, uint64_t ino, const struct hf_blo
 struct hf_blockfs_row hf_blockfs_row_of(struct hf_inode *inode, hf_off_t size);
 
 /* ---- names.c */
+/*
+ * An op that adds or removes rows, all or nothing. begin takes sql_lock, whatever it returns, and makes room
+ * for about `rows` changed rows in the WAL; new_pages, if not 0: and for so many pages beyond what a few rows
+ * take in the metadata region, without what is kept there for extents (-ENOSPC). end undoes the op unless rc
+ * is 0, unlocks, and returns rc.
+ */
+int hf_blockfs_op_begin(struct hf_blockfs *fs, unsigned rows, unsigned new_pages, size_t *ret_mark);
+int hf_blockfs_op_end(struct hf_blockfs *fs, size_t mark, int rc);
 int hf_blockfs_lookup(struct hf_inode *dir, const char *name, uint64_t *ret_ino);
 int hf_blockfs_create(struct hf_inode *dir, const char *name, const struct hf_create *how, uint64_t *ret_ino);
 int hf_blockfs_link(struct hf_inode *dir, const char *name, struct hf_inode *inode, int64_t now_ns);
@@ -138,6 +147,14 @@ ssize_t hf_blockfs_readlink(struct hf_inode *inode, char *buf, size_t size);
 int hf_blockfs_rename(struct hf_inode *olddir, const char *oldname, struct hf_inode *inode,
                       struct hf_inode *newdir, const char *newname, struct hf_inode *target, unsigned flags,
                       int64_t now_ns);
+
+/* ---- xattr.c */
+ssize_t hf_blockfs_getxattr(struct hf_inode *inode, const char *name, void *buf, size_t size);
+ssize_t hf_blockfs_listxattr(struct hf_inode *inode, char *buf, size_t size);
+int hf_blockfs_setxattr(struct hf_inode *inode, const char *name, const void *value, size_t size, int flags);
+int hf_blockfs_removexattr(struct hf_inode *inode, const char *name);
+/* sql_lock held, dropped and retaken. The running transaction, or several, remove all of an inode's. */
+int hf_blockfs_free_xattrs(struct hf_blockfs *fs, uint64_t ino);
 
 /* ---- data.c */
 int hf_blockfs_map(struct hf_inode *inode, hf_blk_t blk, unsigned flags, struct hf_extent *ret_extent);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check_rows.c - rows that make no sense by themselves: meta, inodes, symlinks, orphans.
+ * check_rows.c - rows that make no sense by themselves: meta, inodes, symlinks, xattrs, orphans.
  *
  * Rules of repair
  *   - an inode whose kind is not known any more becomes what its other rows show: a symlink, a directory,
@@ -230,6 +230,31 @@ static void check_stray_symlinks(struct hf_check *c)
     }
 }
 
+/* What no setxattr() has made. */
+static void check_xattrs(struct hf_check *c)
+{
+    sqlite3_stmt *stmt = hf_check_query(
+        c, "xattrs", "SELECT ino, hex(name), length(name), instr(name, x'00'), length(value) FROM xattrs");
+
+    while (hf_check_row(c, "xattrs", stmt)) {
+        int64_t ino = sqlite3_column_int64(stmt, 0), len = sqlite3_column_int64(stmt, 2);
+        const char *hex = (const char *)sqlite3_column_text(stmt, 1);
+
+        if (!hf_check_node(c, ino))
+            hf_check_problem(c, "xattr-stray", ino, "the row is removed",
+                             "table xattrs has an attribute of inode %lld, which does not exist",
+                             (long long)ino);
+        else if (len < 1 || len > HF_XATTR_NAME_MAX || sqlite3_column_int64(stmt, 3) != 0 ||
+                 sqlite3_column_int64(stmt, 4) > HF_XATTR_SIZE_MAX)
+            hf_check_problem(c, "xattr-bad", ino, "it is removed",
+                             "%s has an attribute with a bad name or value", hf_check_who(c, ino));
+        else
+            continue;
+        if (hex)
+            hf_check_fix(c, "DELETE FROM xattrs WHERE ino = %lld AND name = x'%s'", (long long)ino, hex);
+    }
+}
+
 static void check_orphans(struct hf_check *c)
 {
     sqlite3_stmt *stmt = hf_check_query(c, "orphans", "SELECT ino, size FROM orphans ORDER BY ino");
@@ -271,5 +296,6 @@ void hf_check_inodes(struct hf_check *c)
     }
     check_root(c);
     check_stray_symlinks(c);
+    check_xattrs(c);
     check_orphans(c);
 }

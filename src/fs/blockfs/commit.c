@@ -323,7 +323,9 @@ int hf_blockfs_make_room(struct hf_blockfs *fs, unsigned rows) HF_NO_TSA
 {
     int rc = hf_txn_start(&fs->txn);
 
-    if (rc != 0 || fs->txn.log_len == 0 || hf_metadb_wal_room(fs->txn.db) >= rows * HF_METADB_ROW_PAGES)
+    if (rc != 0 || fs->txn.log_len == 0 ||
+        (hf_metadb_wal_room(fs->txn.db) >= rows * HF_METADB_ROW_PAGES &&
+         fs->txn.log_len < HF_BLOCKFS_LOG_MAX))
         return rc;
     hf_mutex_unlock(&fs->sql_lock);
     rc = hf_blockfs_commit(fs, hf_blockfs_ticket(fs));

@@ -237,6 +237,8 @@ int hf_blockfs_delete_inode(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, 
     hf_mutex_unlock(&fs->dirty_lock);
     rc = hf_blockfs_free_range(fs, fi, 0, BLOCKS_END, freed);
     if (rc == 0)
+        rc = hf_blockfs_free_xattrs(fs, fi->ino);
+    if (rc == 0)
         rc = hf_txn_reserve(&fs->txn, 3);
     if (rc != 0)
         return rc;

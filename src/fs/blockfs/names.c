@@ -18,36 +18,33 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define ID_BATCH 4096u /* meta.next_id is raised by so much */
-#define NAME_ROOM_PAGES \
-    12u /* of metadata that an op on names may need: a split in each of three trees, a long symlink */
+#define ID_BATCH 4096u     /* meta.next_id is raised by so much */
+#define ROW_ROOM_PAGES 12u /* of metadata that a few rows may need: a split in each of three trees */
+#define LINK_PAGES 1u      /* a long symlink */
 #define OP_ROWS                                                                                              \
     4u /* what an op on names dirties at most, as insertions into deep trees; most touch the same page again \
         */
 
 /* ---- beginning and ending an op */
 
-/* Takes sql_lock, whatever it returns. adds: the op needs room for new rows. */
-static int op_begin(struct hf_blockfs *fs, bool adds, size_t *ret_mark) HF_NO_TSA
+int hf_blockfs_op_begin(struct hf_blockfs *fs, unsigned rows, unsigned new_pages, size_t *ret_mark) HF_NO_TSA
 {
     struct hf_metadb_room room;
     int rc;
 
     hf_mutex_lock(&fs->sql_lock);
-    rc = hf_blockfs_make_room(fs, OP_ROWS);
+    rc = hf_blockfs_make_room(fs, rows);
     *ret_mark = hf_txn_mark(&fs->txn);
-    if (rc != 0 || !adds)
+    if (rc != 0 || new_pages == 0)
         return rc;
     rc = hf_metadb_room(fs->txn.db, &room);
     if (rc != 0)
         return rc;
-    if (room.db_pages < hf_metadb_extent_pages(fs->space.total, fs->txn.nr_extents) + NAME_ROOM_PAGES)
-        return -ENOSPC;
-    return 0;
+    new_pages += ROW_ROOM_PAGES + hf_metadb_extent_pages(fs->space.total, fs->txn.nr_extents);
+    return room.db_pages < new_pages ? -ENOSPC : 0;
 }
 
-/* Undoes the op unless it went well, and unlocks. */
-static int op_end(struct hf_blockfs *fs, size_t mark, int rc) HF_NO_TSA
+int hf_blockfs_op_end(struct hf_blockfs *fs, size_t mark, int rc) HF_NO_TSA
 {
     if (rc != 0) {
         hf_txn_cancel(&fs->txn, mark);
@@ -251,7 +248,7 @@ int hf_blockfs_create(struct hf_inode *dir, const char *name, const struct hf_cr
     struct hf_blockfs *fs = hf_blockfs_of(dir->sb);
     struct changes changes = {0};
     size_t mark;
-    int rc = op_begin(fs, true, &mark);
+    int rc = hf_blockfs_op_begin(fs, OP_ROWS, LINK_PAGES, &mark);
 
     change_dir(&changes, dir, S_ISDIR(how->mode) ? 1 : 0);
     if (rc == 0)
@@ -262,7 +259,7 @@ int hf_blockfs_create(struct hf_inode *dir, const char *name, const struct hf_cr
         changes_apply(fs, &changes, how->now_ns);
         fs->nr_inodes++;
     }
-    return op_end(fs, mark, rc);
+    return hf_blockfs_op_end(fs, mark, rc);
 }
 
 int hf_blockfs_link(struct hf_inode *dir, const char *name, struct hf_inode *inode, int64_t now_ns)
@@ -270,7 +267,7 @@ int hf_blockfs_link(struct hf_inode *dir, const char *name, struct hf_inode *ino
     struct hf_blockfs *fs = hf_blockfs_of(dir->sb);
     struct changes changes = {0};
     size_t mark;
-    int rc = op_begin(fs, true, &mark);
+    int rc = hf_blockfs_op_begin(fs, OP_ROWS, LINK_PAGES, &mark);
 
     change_dir(&changes, dir, 0);
     change_of(&changes, inode)->nlink = 1;
@@ -282,7 +279,7 @@ int hf_blockfs_link(struct hf_inode *dir, const char *name, struct hf_inode *ino
         rc = changes_store(fs, &changes, now_ns);
     if (rc == 0)
         changes_apply(fs, &changes, now_ns);
-    return op_end(fs, mark, rc);
+    return hf_blockfs_op_end(fs, mark, rc);
 }
 
 static int remove_name(struct hf_inode *dir, const char *name, struct hf_inode *inode, int64_t now_ns)
@@ -291,7 +288,7 @@ static int remove_name(struct hf_inode *dir, const char *name, struct hf_inode *
     struct changes changes = {0};
     bool is_dir = S_ISDIR(inode->mode);
     size_t mark;
-    int rc = op_begin(fs, false, &mark);
+    int rc = hf_blockfs_op_begin(fs, OP_ROWS, 0, &mark);
 
     change_dir(&changes, dir, is_dir ? -1 : 0);
     change_of(&changes, inode)->nlink = -links_of_name(inode);
@@ -303,7 +300,7 @@ static int remove_name(struct hf_inode *dir, const char *name, struct hf_inode *
         rc = changes_store(fs, &changes, now_ns);
     if (rc == 0)
         changes_apply(fs, &changes, now_ns);
-    return op_end(fs, mark, rc);
+    return hf_blockfs_op_end(fs, mark, rc);
 }
 
 int hf_blockfs_unlink(struct hf_inode *dir, const char *name, struct hf_inode *inode, int64_t now_ns)
@@ -392,7 +389,7 @@ int hf_blockfs_rename(struct hf_inode *olddir, const char *oldname, struct hf_in
 
     if (target != NULL && target->ino == inode->ino)
         return 0; /* two names of one file: POSIX leaves both */
-    rc = op_begin(fs, !exchange, &mark);
+    rc = hf_blockfs_op_begin(fs, OP_ROWS, exchange ? 0 : LINK_PAGES, &mark);
     rename_move(&changes, inode, olddir, newdir);
     if (exchange) {
         rename_move(&changes, target, newdir, olddir);
@@ -406,7 +403,7 @@ int hf_blockfs_rename(struct hf_inode *olddir, const char *oldname, struct hf_in
         rc = changes_store(fs, &changes, now_ns);
     if (rc == 0)
         changes_apply(fs, &changes, now_ns);
-    return op_end(fs, mark, rc);
+    return hf_blockfs_op_end(fs, mark, rc);
 }
 
 /* ---- reading */

@@ -6,8 +6,8 @@
  * extents. Tables are STRICT: "PRAGMA quick_check" finds values of a wrong type. docs/format.md describes
  * them. extents   one row per run of blocks; unwritten: preallocated, reads as zeros names     cookie: the
  * order of readdir(); never used twice orphans   inodes that a crash must not leave half freed: size 0 and no
- * links: deleted; else blocks beyond size meta      one row A later version adds tables (xattrs, quota) and
- * raises schema_version.
+ * links: deleted; else blocks beyond size meta      one row xattrs    extended
+ * attributes, one row each
  */
 #include "fs/blockfs/blockfs.h"
 
@@ -28,6 +28,8 @@ static const char tables[] =
     "CREATE TABLE extents(ino INTEGER NOT NULL, lblk INTEGER NOT NULL, pblk INTEGER NOT NULL, len INTEGER "
     "NOT NULL,"
     " unwritten INTEGER NOT NULL, PRIMARY KEY(ino, lblk)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE xattrs(ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL,"
+    " PRIMARY KEY(ino, name)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE orphans(ino INTEGER PRIMARY KEY, size INTEGER NOT NULL) STRICT;";
 
 int hf_blockfs_schema_populate(sqlite3 *db, const struct hf_blockfs_header *header, int64_t now_ns)

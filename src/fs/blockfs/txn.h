@@ -48,6 +48,15 @@
     X(SYMLINK_GET, 0, "SELECT target FROM symlinks WHERE ino = ?1")                                         \
     X(SYMLINK_INSERT, 0, "INSERT INTO symlinks(ino, target) VALUES(?1, ?2)")                                \
     X(SYMLINK_DELETE, 0, "DELETE FROM symlinks WHERE ino = ?1")                                             \
+    X(XATTR_HAS, 0, "SELECT 1 FROM xattrs WHERE ino = ?1 AND name = ?2")                                    \
+    X(XATTR_ANY, 0, "SELECT 1 FROM xattrs WHERE ino = ?1 LIMIT 1")                                          \
+    X(XATTR_GET, 0, "SELECT value FROM xattrs WHERE ino = ?1 AND name = ?2")                                \
+    X(XATTR_LIST, 0, "SELECT name FROM xattrs WHERE ino = ?1 ORDER BY name")                                \
+    X(XATTR_SET, 0, "INSERT OR REPLACE INTO xattrs(ino, name, value) VALUES(?1, ?2, ?3)")                   \
+    X(XATTR_DELETE, 0, "DELETE FROM xattrs WHERE ino = ?1 AND name = ?2")                                   \
+    X(XATTR_DELETE_SOME, 0,                                                                                 \
+      "DELETE FROM xattrs WHERE ino = ?1"                                                                   \
+      " AND name IN (SELECT name FROM xattrs WHERE ino = ?1 ORDER BY name LIMIT 8)")                        \
     X(ORPHAN_NEXT, 0, "SELECT ino, size FROM orphans ORDER BY ino LIMIT 1")                                 \
     X(ORPHAN_SET, 0, "INSERT OR REPLACE INTO orphans(ino, size) VALUES(?1, ?2)")                            \
     X(ORPHAN_DELETE, 0, "DELETE FROM orphans WHERE ino = ?1")                                               \

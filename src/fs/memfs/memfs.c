@@ -49,6 +49,7 @@ static struct hf_memfs_node *node_new(struct hf_memfs_volume *volume, uint64_t i
     node->nlink = S_ISDIR(how->mode) ? 2 : 1;
     node->atime_ns = node->mtime_ns = node->ctime_ns = node->btime_ns = how->now_ns;
     hf_list_init(&node->entries);
+    hf_list_init(&node->xattrs);
     hf_rwlock_init(&node->lock, HF_RANK_EXTENTS);
     hf_list_add_tail(&volume->nodes, &node->all);
     volume->nr_nodes++;
@@ -58,6 +59,7 @@ static struct hf_memfs_node *node_new(struct hf_memfs_volume *volume, uint64_t i
 static void node_free(struct hf_memfs_volume *volume, struct hf_memfs_node *node)
 {
     hf_memfs_free_blocks(volume, node, 0, HF_MEMFS_END);
+    hf_memfs_free_xattrs(volume, node);
     for (size_t i = 0; i < node->nr_groups; i++)
         free(node->groups[i]);
     free(node->groups);
@@ -452,6 +454,10 @@ const struct hf_driver hf_memfs_driver = {
     .rename = memfs_rename,
     .readdir = memfs_readdir,
     .readlink = memfs_readlink,
+    .getxattr = hf_memfs_getxattr,
+    .listxattr = hf_memfs_listxattr,
+    .setxattr = hf_memfs_setxattr,
+    .removexattr = hf_memfs_removexattr,
     .read_inode = memfs_read_inode,
     .write_inode = memfs_write_inode,
     .evict_inode = memfs_evict_inode,

@@ -3,7 +3,8 @@
  * memfs.h - a filesystem in memory: for tests and scratch, and the smallest complete driver.
  *
  * It shows what struct hf_driver asks for with nothing else in the way; docs/driver-guide.md walks through
- * it. memfs.c has the volume, names and inodes, memfs_blocks.c the blocks and the space.
+ * it. memfs.c has the volume, names and inodes, memfs_blocks.c the blocks and the space, memfs_xattr.c the
+ * extended attributes.
  *
  * Locks: names_lock (rank SQL: what the driver's names live under) > node->lock (rank EXTENTS). The second is
  * taken in faults, so nothing is allocated or freed while it is held. Space is one atomic counter.
@@ -26,8 +27,9 @@ extern const struct hf_driver hf_memfs_driver;
 
 /* ---- shared by the two files */
 
-#define HF_MEMFS_GROUP 64u        /* blocks of a group, one bit each in a word */
-#define HF_MEMFS_END (1ull << 62) /* beyond the last block a file can have */
+#define HF_MEMFS_XATTR_BYTES (16u << 20) /* of all extended attributes together */
+#define HF_MEMFS_GROUP 64u               /* blocks of a group, one bit each in a word */
+#define HF_MEMFS_END (1ull << 62)        /* beyond the last block a file can have */
 
 /* 64 neighbouring blocks of a file, of which one exists at least or did once. */
 struct hf_memfs_group {
@@ -44,6 +46,7 @@ struct hf_memfs_node {
     /* guarded by names_lock */
     struct hf_list all;     /* in volume->nodes */
     struct hf_list entries; /* directories: of struct hf_memfs_entry, by cookie */
+    struct hf_list xattrs;  /* of struct hf_memfs_xattr */
     char *target;           /* symlinks */
     uint64_t rdev, parent_ino;
     uint32_t mode, uid, gid, nlink;
@@ -68,7 +71,8 @@ struct hf_memfs_volume {
     /* guarded by names_lock */
     struct hf_list nodes;
     uint64_t nr_nodes;
-    uint64_t next_id; /* of inodes and cookies */
+    uint64_t xattr_bytes; /* of all nodes */
+    uint64_t next_id;     /* of inodes and cookies */
 };
 
 static inline struct hf_memfs_volume *hf_memfs_volume_of(const struct hf_inode *inode)
@@ -85,6 +89,13 @@ void hf_memfs_free_blocks(struct hf_memfs_volume *volume, struct hf_memfs_node *
                           uint64_t end);
 /* Frees those that were allocated and never written. */
 void hf_memfs_free_unwritten(struct hf_memfs_volume *volume, struct hf_memfs_node *node);
+
+ssize_t hf_memfs_getxattr(struct hf_inode *inode, const char *name, void *buf, size_t size);
+ssize_t hf_memfs_listxattr(struct hf_inode *inode, char *buf, size_t size);
+int hf_memfs_setxattr(struct hf_inode *inode, const char *name, const void *value, size_t size, int flags);
+int hf_memfs_removexattr(struct hf_inode *inode, const char *name);
+/* All of them. names_lock held. */
+void hf_memfs_free_xattrs(struct hf_memfs_volume *volume, struct hf_memfs_node *node);
 
 int hf_memfs_truncate(struct hf_inode *inode, hf_off_t old_size, hf_off_t new_size);
 int hf_memfs_map(struct hf_inode *inode, hf_blk_t blk, unsigned flags, struct hf_extent *ret_extent);
