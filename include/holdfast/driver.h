@@ -91,7 +91,10 @@ struct hf_driver {
      * Names are 1 ... 255 bytes without '/' and NUL and not "." or "..". The framework has checked types,
      * existence, emptiness is checked by the driver. */
     int (*lookup)(struct hf_inode *dir, const char *name, uint64_t *ret_ino); /* dir io s or x; -ENOENT */
+    /* name NULL: a file without a name (O_TMPFILE): as if it had one and unlink() had taken it; dir is not
+     * changed. */
     int (*create)(struct hf_inode *dir, const char *name, const struct hf_create *how, uint64_t *ret_ino);
+    /* An inode with nlink 0 leaves the orphan list in the same transaction. */
     int (*link)(struct hf_inode *dir, const char *name, struct hf_inode *inode, int64_t now_ns);
     /* Last name gone: the inode goes on the orphan list in the same transaction; evict_inode() frees it. */
     int (*unlink)(struct hf_inode *dir, const char *name, struct hf_inode *inode, int64_t now_ns);

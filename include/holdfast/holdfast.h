@@ -41,6 +41,7 @@ extern "C" {
 
 #define HF_NAME_MAX 255
 #define HF_PATH_MAX 4096
+#define HF_LINK_MAX 2147483647u
 #define HF_BLOCK_SIZE_MIN 512u
 #define HF_BLOCK_SIZE_MAX 65536u
 #define HF_PAGE_SIZE_MAX 65536u
@@ -158,7 +159,8 @@ int hf_volume_stats(struct hf_volume *volume, struct hf_volume_stats *ret_stats)
 
 /*
  * Opens path. flags: O_RDONLY, O_WRONLY, O_RDWR with O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NOFOLLOW,
- * O_DIRECTORY, O_SYNC, O_DSYNC as of open(2). mode: permission bits of a new file (no umask).
+ * O_DIRECTORY, O_SYNC, O_DSYNC, O_TMPFILE as of open(2). mode: permission bits of a new file (no umask).
+ * Fifos, sockets and devices can be named, not opened (-ENXIO): their drivers are a kernel's.
  */
 int hf_open(struct hf_volume *volume, const char *path, int flags, mode_t mode, struct hf_file **ret_file);
 
@@ -187,6 +189,10 @@ int hf_fallocate(struct hf_file *file, int mode, hf_off_t off, hf_off_t len);
 int hf_fsync(struct hf_file *file);
 int hf_fdatasync(struct hf_file *file);
 
+/* Gives an open file a (further) name, as linkat(2) with AT_EMPTY_PATH. One whose last name is gone gets none
+ * (-ENOENT), but one of O_TMPFILE without O_EXCL does, once. */
+int hf_flink(struct hf_file *file, const char *path);
+
 int hf_fstat(struct hf_file *file, struct stat *ret_stat);
 int hf_fchmod(struct hf_file *file, mode_t mode);
 int hf_fchown(struct hf_file *file, uid_t uid, gid_t gid); /* (uid_t)-1: leave alone */
@@ -203,10 +209,14 @@ int hf_lchown(struct hf_volume *volume, const char *path, uid_t uid, gid_t gid);
 /* flags: 0 or AT_SYMLINK_NOFOLLOW */
 int hf_utimens(struct hf_volume *volume, const char *path, const struct timespec times[2], int flags);
 int hf_mkdir(struct hf_volume *volume, const char *path, mode_t mode);
+/* As mknod(2): mode has S_IFREG (or no type), S_IFIFO, S_IFSOCK, S_IFCHR or S_IFBLK, and permissions; rdev is
+ * for the last two. Who may make devices is the caller's affair. -EPERM: a directory. */
+int hf_mknod(struct hf_volume *volume, const char *path, mode_t mode, dev_t rdev);
 int hf_rmdir(struct hf_volume *volume, const char *path);
 int hf_unlink(struct hf_volume *volume, const char *path);
 /* As renameat2(2): flags 0, RENAME_NOREPLACE or RENAME_EXCHANGE. */
 int hf_rename(struct hf_volume *volume, const char *from, const char *to, unsigned flags);
+/* An inode has HF_LINK_MAX names at most, a directory so many subdirectories: -EMLINK. */
 int hf_link(struct hf_volume *volume, const char *from, const char *to);
 int hf_symlink(struct hf_volume *volume, const char *target, const char *path);
 /* Writes at most size bytes, no NUL. Returns the target's length (which may exceed size). */

@@ -85,6 +85,9 @@ ssize_t hf_node_readlink(struct hf_node *node, char *buf, size_t size);
 /* Opens a file, or a directory for hf_fsync(). flags as hf_open(); O_CREAT, O_EXCL and O_NOFOLLOW are
  * ignored. The file holds the inode by itself. */
 int hf_node_open(struct hf_node *node, int flags, struct hf_file **ret_file);
+/* A file without a name (O_TMPFILE), opened; hf_node_link() gives it one, once, unless flags have O_EXCL. */
+int hf_node_tmpfile(struct hf_node *dir, int flags, mode_t mode, const struct hf_cred *cred,
+                    struct hf_node **ret_node, struct hf_file **ret_file);
 /* Creates a regular file and opens it; without O_EXCL, opens what is there. */
 int hf_node_create(struct hf_node *dir, const char *name, int flags, mode_t mode, const struct hf_cred *cred,
                    struct hf_node **ret_node, struct hf_file **ret_file);

@@ -68,6 +68,13 @@ int hf_fdatasync(struct hf_file *file)
     return file == NULL ? -EBADF : HF_CALL(int, hf_vfs_fsync(file, 0, HF_FILE_SIZE_MAX, true));
 }
 
+int hf_flink(struct hf_file *file, const char *path)
+{
+    if (file == NULL || path == NULL)
+        return file == NULL ? -EBADF : -EINVAL;
+    return HF_CALL(int, hf_vfs_link_vnode(file->vnode, path));
+}
+
 static int stat_vnode(struct hf_vnode *v, struct stat *ret_stat)
 {
     hf_vnode_stat(v, ret_stat);

@@ -112,6 +112,24 @@ int hf_mkdir(struct hf_volume *vol, const char *path, mode_t mode)
     return vol == NULL || path == NULL ? -EINVAL : HF_CALL(int, hf_vfs_mknod(vol, path, &how));
 }
 
+int hf_mknod(struct hf_volume *vol, const char *path, mode_t mode, dev_t rdev)
+{
+    struct hf_create how = create_now(mode & (S_IFMT | 07777));
+
+    if (vol == NULL || path == NULL)
+        return -EINVAL;
+    if ((mode & S_IFMT) == 0)
+        how.mode |= S_IFREG;
+    if (S_ISDIR(how.mode))
+        return -EPERM;
+    if (!S_ISREG(how.mode) && !S_ISFIFO(how.mode) && !S_ISSOCK(how.mode) && !S_ISCHR(how.mode) &&
+        !S_ISBLK(how.mode))
+        return -EINVAL;
+    if (S_ISCHR(how.mode) || S_ISBLK(how.mode))
+        how.rdev = rdev;
+    return HF_CALL(int, hf_vfs_mknod(vol, path, &how));
+}
+
 int hf_symlink(struct hf_volume *vol, const char *target, const char *path)
 {
     struct hf_create how = create_now(S_IFLNK | 0777);

@@ -291,6 +291,33 @@ int hf_file_promise(struct hf_file *file)
     return file == NULL ? -EBADF : HF_CALL(int, hf_vfs_promise(file));
 }
 
+static int tmpfile_open(struct hf_vnode *dir, int flags, const struct hf_create *how,
+                        struct hf_node **ret_node, struct hf_file **ret_file)
+{
+    struct hf_vnode *v = NULL;
+    int r = hf_vnode_tmpfile(dir, how, !(flags & O_EXCL), &v);
+
+    if (r == 0)
+        r = hf_vnode_open(v, flags & ~(O_TMPFILE | O_TRUNC), ret_file);
+    if (r < 0) {
+        hf_vnode_put(v);
+        return r;
+    }
+    return to_node(0, v, ret_node);
+}
+
+int hf_node_tmpfile(struct hf_node *dir, int flags, mode_t mode, const struct hf_cred *cred,
+                    struct hf_node **ret_node, struct hf_file **ret_file)
+{
+    struct hf_create how = {.mode = S_IFREG | (mode & 07777), .now_ns = hf_now_ns()};
+
+    if (dir == NULL || cred == NULL || ret_file == NULL)
+        return -EINVAL;
+    how.uid = cred->uid;
+    how.gid = cred->gid;
+    return HF_CALL(int, tmpfile_open(vnode_of(dir), flags, &how, ret_node, ret_file));
+}
+
 int hf_node_opendir(struct hf_node *node, struct hf_dir **ret_dir)
 {
     return node == NULL || ret_dir == NULL ? -EINVAL

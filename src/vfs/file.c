@@ -130,6 +130,24 @@ int hf_vnode_open(struct hf_vnode *v, int flags, struct hf_file **ret_file)
     return r < 0 ? r : open_vnode(hf_vnode_get(v), flags, ret_file);
 }
 
+static int open_tmpfile(struct hf_volume *vol, const char *path, int flags, mode_t mode,
+                        struct hf_file **ret_file)
+{
+    struct hf_create how = {
+        .mode = S_IFREG | (mode & 07777), .uid = geteuid(), .gid = getegid(), .now_ns = hf_now_ns()};
+    struct hf_vnode *dir, *v = NULL;
+    int r;
+
+    if ((flags & O_ACCMODE) == O_RDONLY || (flags & O_ACCMODE) == O_ACCMODE || (flags & O_CREAT))
+        return -EINVAL;
+    r = hf_vfs_lookup(vol, path, flags & O_NOFOLLOW ? 0 : HF_WALK_FOLLOW, &dir);
+    if (r < 0)
+        return r;
+    r = hf_vnode_tmpfile(dir, &how, !(flags & O_EXCL), &v);
+    hf_vnode_put(dir);
+    return r < 0 ? r : file_new(v, flags & ~O_TMPFILE, ret_file);
+}
+
 int hf_vfs_open(struct hf_volume *vol, const char *path, int flags, mode_t mode, struct hf_file **ret_file)
 {
     struct hf_vnode *v = NULL;
@@ -137,6 +155,8 @@ int hf_vfs_open(struct hf_volume *vol, const char *path, int flags, mode_t mode,
     struct hf_walk w;
     int r;
 
+    if ((flags & O_TMPFILE) == O_TMPFILE)
+        return open_tmpfile(vol, path, flags, mode, ret_file);
     if ((flags & O_ACCMODE) == O_ACCMODE || ((flags & O_CREAT) && (flags & O_DIRECTORY)))
         return -EINVAL;
     r = hf_walk_parent(vol, path, &w);

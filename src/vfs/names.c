@@ -73,6 +73,8 @@ int hf_name_create(const struct hf_name *at, const struct hf_create *how, struct
         r = hf_vnode_driver(at->dir)->lookup(&at->dir->inode, at->name, &ino);
     if (r == 0)
         r = -EEXIST;
+    else if (r == -ENOENT && S_ISDIR(how->mode) && at->dir->inode.nlink >= HF_LINK_MAX)
+        r = -EMLINK;
     else if (r == -ENOENT && at->dir->inode.nlink > 0)
         r = hf_vnode_driver(at->dir)->create(&at->dir->inode, at->name, how, &ino);
     hf_rwlock_wrunlock(&at->dir->io_lock);
@@ -80,17 +82,44 @@ int hf_name_create(const struct hf_name *at, const struct hf_create *how, struct
     return r < 0 || ret_vnode == NULL ? r : hf_vnode_iget(vol, ino, ret_vnode);
 }
 
+int hf_vnode_tmpfile(struct hf_vnode *dir, const struct hf_create *how, bool linkable,
+                     struct hf_vnode **ret_vnode)
+{
+    struct hf_vnode *v;
+    uint64_t ino = 0;
+    int r;
+
+    if (!S_ISDIR(dir->inode.mode))
+        return -ENOTDIR;
+    if (dir->volume->sb.read_only)
+        return -EROFS;
+    hf_rwlock_wrlock(&dir->io_lock);
+    r = dir->inode.nlink == 0 ? -ENOENT : hf_vnode_driver(dir)->create(&dir->inode, NULL, how, &ino);
+    hf_rwlock_wrunlock(&dir->io_lock);
+    if (r == 0)
+        r = hf_vnode_iget(dir->volume, ino, &v);
+    if (r < 0)
+        return r;
+    v->linkable = linkable; /* nobody else can know the inode yet */
+    *ret_vnode = v;
+    return 0;
+}
+
 int hf_vfs_mknod(struct hf_volume *vol, const char *path, const struct hf_create *how)
 {
+    struct hf_vnode *there = NULL;
     struct hf_walk w;
     int r = hf_walk_parent(vol, path, &w);
 
     if (r < 0)
         return r;
-    if (w.at.must_be_dir && !S_ISDIR(how->mode) && w.at.name[0] != '\0')
-        r = -ENOENT;
-    else
+    if (w.at.must_be_dir && !S_ISDIR(how->mode) && w.at.name[0] != '\0') {
+        r = hf_walk_last(&w, &there);
+        r = r == 0 ? -EEXIST : r;
+        hf_vnode_put(there);
+    } else {
         r = hf_name_create(&w.at, how, NULL);
+    }
     hf_walk_done(&w);
     return r;
 }
@@ -171,10 +200,14 @@ static int link_locked(const struct hf_name *at, struct hf_vnode *from)
     if (r != -ENOENT)
         return r;
     lock_all(locks, 2);
-    if (at->dir->inode.nlink == 0 || from->inode.nlink == 0)
+    if (at->dir->inode.nlink == 0 || (from->inode.nlink == 0 && !from->linkable))
         r = -ENOENT;
+    else if (from->inode.nlink >= HF_LINK_MAX)
+        r = -EMLINK;
     else
         r = hf_vnode_driver(at->dir)->link(&at->dir->inode, at->name, &from->inode, hf_now_ns());
+    if (r == 0)
+        from->linkable = false;
     unlock_all(locks, 2);
     return r;
 }
@@ -198,19 +231,26 @@ int hf_name_link(const struct hf_name *at, struct hf_vnode *from)
     return r;
 }
 
+int hf_vfs_link_vnode(struct hf_vnode *from, const char *to_path)
+{
+    struct hf_walk w;
+    int r = hf_walk_parent(from->volume, to_path, &w);
+
+    if (r < 0)
+        return r;
+    r = hf_name_link(&w.at, from);
+    hf_walk_done(&w);
+    return r;
+}
+
 int hf_vfs_link(struct hf_volume *vol, const char *from_path, const char *to_path)
 {
     struct hf_vnode *from;
-    struct hf_walk w;
     int r = hf_vfs_lookup(vol, from_path, 0, &from);
 
     if (r < 0)
         return r;
-    r = hf_walk_parent(vol, to_path, &w);
-    if (r == 0) {
-        r = hf_name_link(&w.at, from);
-        hf_walk_done(&w);
-    }
+    r = hf_vfs_link_vnode(from, to_path);
     hf_vnode_put(from);
     return r;
 }
@@ -260,6 +300,8 @@ static int rename_check(struct rename *rn)
         below = is_below(rn->from->dir, rn->target);
     if (below != 0)
         return below < 0 ? below : -EINVAL;
+    if (rn->target == NULL && dir && rn->from->dir != rn->to->dir && rn->to->dir->inode.nlink >= HF_LINK_MAX)
+        return exchange ? -ENOENT : -EMLINK;
     if (rn->target == NULL)
         return exchange ? -ENOENT : 0;
     if (rn->flags & RENAME_NOREPLACE)

@@ -30,6 +30,7 @@ struct hf_vnode {
     struct hf_mutex tell_lock;     /* rank FILE: one thread at a time tells the driver a size */
     _Atomic hf_off_t disk_size;    /* the size that the driver was told last; -1: it must be told */
     _Atomic int64_t disk_mtime_ns; /* likewise */
+    bool linkable;                 /* O_TMPFILE, may get a name; guarded by names_lock once it is seen */
     _Atomic bool attr_dirty;       /* attributes that the driver has not been told */
     _Atomic uint32_t state;        /* enum hf_vnode_state; futex; changed under icache_lock */
     uint64_t refs;                 /* guarded by icache_lock */
@@ -136,12 +137,16 @@ int hf_vfs_lookup(struct hf_volume *volume, const char *path, unsigned flags, st
 /* ---- names.c */
 /* ret_vnode may be NULL. -EEXIST */
 int hf_name_create(const struct hf_name *at, const struct hf_create *how, struct hf_vnode **ret_vnode);
+/* A file without a name, on the volume of dir; linkable: it may be given one. */
+int hf_vnode_tmpfile(struct hf_vnode *dir, const struct hf_create *how, bool linkable,
+                     struct hf_vnode **ret_vnode);
 int hf_name_unlink(const struct hf_name *at, bool directory);
 int hf_name_link(const struct hf_name *at, struct hf_vnode *from);
 int hf_name_rename(const struct hf_name *from, const struct hf_name *to, unsigned flags);
 ssize_t hf_vnode_readlink(struct hf_vnode *vnode, char *buf, size_t size);
 int hf_vfs_mknod(struct hf_volume *volume, const char *path, const struct hf_create *how);
 int hf_vfs_unlink(struct hf_volume *volume, const char *path, bool directory);
+int hf_vfs_link_vnode(struct hf_vnode *from, const char *to);
 int hf_vfs_link(struct hf_volume *volume, const char *from, const char *to);
 int hf_vfs_rename(struct hf_volume *volume, const char *from, const char *to, unsigned flags);
 ssize_t hf_vfs_readlink(struct hf_volume *volume, const char *path, char *buf, size_t size);

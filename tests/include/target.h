@@ -120,6 +120,8 @@ struct target_ops {
     ssize_t (*flistxattr)(struct target_file *file, char *buf, size_t size);
     int (*fsetxattr)(struct target_file *file, const char *name, const void *value, size_t size, int how);
     int (*fremovexattr)(struct target_file *file, const char *name);
+    int (*mknod)(struct target *t, const char *path, mode_t mode, dev_t rdev);
+    int (*flink)(struct target_file *file, const char *path);
 };
 
 struct target {

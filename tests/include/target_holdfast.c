@@ -316,6 +316,16 @@ static int hold_fremovexattr(struct target_file *file, const char *name)
     return hf_fremovexattr(file->hf, name);
 }
 
+static int hold_mknod(struct target *t, const char *path, mode_t mode, dev_t rdev)
+{
+    return hf_mknod(t->volume, path, mode, rdev);
+}
+
+static int hold_flink(struct target_file *file, const char *path)
+{
+    return hf_flink(file->hf, path);
+}
+
 const struct target_ops target_holdfast_ops = {
     .start = hold_start,
     .stop = hold_stop,
@@ -363,4 +373,6 @@ const struct target_ops target_holdfast_ops = {
     .flistxattr = hold_flistxattr,
     .fsetxattr = hold_fsetxattr,
     .fremovexattr = hold_fremovexattr,
+    .mknod = hold_mknod,
+    .flink = hold_flink,
 };

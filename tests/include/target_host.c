@@ -397,6 +397,21 @@ static int host_fremovexattr(struct target_file *file, const char *name)
     return errno_of(fremovexattr(file->fd, name));
 }
 
+static int host_mknod(struct target *t, const char *path, mode_t mode, dev_t rdev)
+{
+    (void)t;
+    return errno_of(mknod(host_path(path), mode, rdev));
+}
+
+/* Needs no capability, as AT_EMPTY_PATH does. */
+static int host_flink(struct target_file *file, const char *path)
+{
+    char self[64];
+
+    snprintf(self, sizeof(self), "/proc/self/fd/%d", file->fd);
+    return errno_of(linkat(AT_FDCWD, self, AT_FDCWD, host_path(path), AT_SYMLINK_FOLLOW));
+}
+
 const struct target_ops target_host_ops = {
     .start = host_start,
     .stop = host_stop,
@@ -444,4 +459,6 @@ const struct target_ops target_host_ops = {
     .flistxattr = host_flistxattr,
     .fsetxattr = host_fsetxattr,
     .fremovexattr = host_fremovexattr,
+    .mknod = host_mknod,
+    .flink = host_flink,
 };

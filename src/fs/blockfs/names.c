@@ -229,15 +229,20 @@ static int create_rows(struct hf_blockfs *fs, struct hf_inode *dir, const char *
     if (rc == 0)
         rc = hf_txn_exec(&fs->txn, HF_STMT_INODE_INSERT,
                          HF_ARGS(HF_INT(ino), HF_INT(how->mode), HF_INT(how->uid), HF_INT(how->gid),
-                                 HF_INT(is_dir ? 2 : 1), HF_INT(how->rdev), HF_INT(is_dir ? dir->ino : 0),
-                                 HF_INT(target_len), HF_INT(how->now_ns)));
+                                 HF_INT(name == NULL ? 0
+                                        : is_dir     ? 2
+                                                     : 1),
+                                 HF_INT(how->rdev), HF_INT(is_dir ? dir->ino : 0), HF_INT(target_len),
+                                 HF_INT(how->now_ns)));
     if (rc == -EEXIST)
         rc = hf_blockfs_damaged(fs, "table meta: next_id %llu is in use", (unsigned long long)ino);
     if (rc == 0 && is_link)
         rc = hf_txn_exec(&fs->txn, HF_STMT_SYMLINK_INSERT,
                          HF_ARGS(HF_INT(ino), HF_BYTES(how->target, target_len)));
-    if (rc == 0)
+    if (rc == 0 && name != NULL)
         rc = entry_add(fs, dir, name, ino, how->mode);
+    else if (rc == 0)
+        rc = hf_txn_exec(&fs->txn, HF_STMT_ORPHAN_SET, HF_ARGS(HF_INT(ino), HF_INT(0)));
     if (rc == 0)
         *ret_ino = ino;
     return rc;
@@ -250,7 +255,8 @@ int hf_blockfs_create(struct hf_inode *dir, const char *name, const struct hf_cr
     size_t mark;
     int rc = hf_blockfs_op_begin(fs, OP_ROWS, LINK_PAGES, &mark);
 
-    change_dir(&changes, dir, S_ISDIR(how->mode) ? 1 : 0);
+    if (name != NULL)
+        change_dir(&changes, dir, S_ISDIR(how->mode) ? 1 : 0);
     if (rc == 0)
         rc = create_rows(fs, dir, name, how, ret_ino);
     if (rc == 0)
@@ -260,6 +266,15 @@ int hf_blockfs_create(struct hf_inode *dir, const char *name, const struct hf_cr
         fs->nr_inodes++;
     }
     return hf_blockfs_op_end(fs, mark, rc);
+}
+
+/* An open file without a name gets one. What a truncate could not free is still beyond its end. */
+static int unorphan(struct hf_blockfs *fs, struct hf_inode *inode)
+{
+    if (hf_blockfs_inode_of(inode)->cut == HF_BLOCKFS_NO_CUT)
+        return hf_txn_exec(&fs->txn, HF_STMT_ORPHAN_DELETE, HF_ARGS(HF_INT(inode->ino)));
+    return hf_txn_exec(&fs->txn, HF_STMT_ORPHAN_SET,
+                       HF_ARGS(HF_INT(inode->ino), HF_INT(atomic_load(&inode->size))));
 }
 
 int hf_blockfs_link(struct hf_inode *dir, const char *name, struct hf_inode *inode, int64_t now_ns)
@@ -273,8 +288,8 @@ int hf_blockfs_link(struct hf_inode *dir, const char *name, struct hf_inode *ino
     change_of(&changes, inode)->nlink = 1;
     if (rc == 0)
         rc = entry_add(fs, dir, name, inode->ino, inode->mode);
-    if (rc == 0 && inode->nlink == 0) /* an open file without a name gets one again */
-        rc = hf_txn_exec(&fs->txn, HF_STMT_ORPHAN_DELETE, HF_ARGS(HF_INT(inode->ino)));
+    if (rc == 0 && inode->nlink == 0)
+        rc = unorphan(fs, inode);
     if (rc == 0)
         rc = changes_store(fs, &changes, now_ns);
     if (rc == 0)

@@ -162,12 +162,16 @@ static int memfs_create(struct hf_inode *dir, const char *name, const struct hf_
     node = node_new(volume, volume->next_id++, how);
     if (node != NULL) {
         node->parent_ino = S_ISDIR(how->mode) ? dir->ino : 0;
-        rc = entry_add(volume, hf_memfs_node_of(dir), name, node);
+        rc = name != NULL ? entry_add(volume, hf_memfs_node_of(dir), name, node) : 0;
         if (rc != 0)
             node_free(volume, node);
+        else if (name == NULL)
+            node->nlink = 0;
     }
     if (rc == 0) {
         *ret_ino = node->ino;
+    }
+    if (rc == 0 && name != NULL) {
         change(dir, S_ISDIR(how->mode) ? 1 : 0, true, how->now_ns);
     }
     hf_mutex_unlock(&volume->names_lock);
