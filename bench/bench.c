@@ -10,13 +10,20 @@
 #include <time.h>
 #include <unistd.h>
 
+static bool on_cpu(void)
+{
+    const char *clock = getenv("BENCH_CLOCK");
+
+    return clock && strcmp(clock, "cpu") == 0;
+}
+
 void bench_table_init(struct bench_table *table, const char *title, const char *unit)
 {
     memset(table, 0, sizeof(*table));
     table->title = title;
     table->unit = unit;
     for (unsigned i = 0; i < BENCH_COLS_MAX; i++)
-        table->ratio_base[i] = -1;
+        table->ratio_base[i] = table->floor_col[i] = -1;
 }
 
 static unsigned find_col(struct bench_table *table, const char *name)
@@ -59,6 +66,12 @@ void bench_ratio(struct bench_table *table, const char *col, const char *base)
     table->ratio_base[find_col(table, col)] = (int)find_col(table, base);
 }
 
+void bench_floor(struct bench_table *table, const char *col, const char *floor_row, const char *floor_col)
+{
+    table->floor_row = (int)find_row(table, floor_row);
+    table->floor_col[find_col(table, col)] = (int)find_col(table, floor_col);
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -77,25 +90,37 @@ double bench_median(const struct bench_cell *cell)
     return cell->nr % 2 ? sorted[cell->nr / 2] : (sorted[cell->nr / 2 - 1] + sorted[cell->nr / 2]) / 2;
 }
 
+static bool has_ratio(const struct bench_table *table, unsigned col)
+{
+    return table->ratio_base[col] >= 0 || table->floor_col[col] >= 0;
+}
+
+static void print_cell(const struct bench_table *table, unsigned row, unsigned col)
+{
+    double value = bench_median(&table->cell[row][col]);
+    int base = table->ratio_base[col];
+
+    if (isnan(value))
+        printf(has_ratio(table, col) ? " %22s" : " %14s", "-");
+    else if (base >= 0)
+        printf(" %13.2f (%5.2fx)", value, value / bench_median(&table->cell[row][base]));
+    else if (table->floor_col[col] >= 0)
+        printf(" %13.2f (%5.2fx)", value,
+               value / bench_median(&table->cell[table->floor_row][table->floor_col[col]]));
+    else
+        printf(" %14.2f", value);
+}
+
 static void print_text(const struct bench_table *table)
 {
-    printf("\n%s (%s, median)\n%-44s", table->title, table->unit, "");
+    printf("\n%s (%s, median%s)\n%-44s", table->title, table->unit, on_cpu() ? ", processor time" : "", "");
     for (unsigned c = 0; c < table->nr_cols; c++)
-        printf(table->ratio_base[c] >= 0 ? " %22s" : " %14s", table->col[c]);
+        printf(has_ratio(table, c) ? " %22s" : " %14s", table->col[c]);
     printf("\n");
     for (unsigned r = 0; r < table->nr_rows; r++) {
         printf("%-44s", table->row[r]);
-        for (unsigned c = 0; c < table->nr_cols; c++) {
-            double value = bench_median(&table->cell[r][c]);
-            int base = table->ratio_base[c];
-
-            if (isnan(value))
-                printf(base >= 0 ? " %22s" : " %14s", "-");
-            else if (base >= 0)
-                printf(" %13.2f (%5.2fx)", value, value / bench_median(&table->cell[r][base]));
-            else
-                printf(" %14.2f", value);
-        }
+        for (unsigned c = 0; c < table->nr_cols; c++)
+            print_cell(table, r, c);
         printf("\n");
     }
 }
@@ -127,7 +152,7 @@ double bench_now_us(void)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(on_cpu() ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
 }
 

@@ -28,6 +28,8 @@ struct bench_table {
     char row[BENCH_ROWS_MAX][64];
     unsigned nr_cols, nr_rows;
     int ratio_base[BENCH_COLS_MAX]; /* >= 0: print this column's ratio to that one, too */
+    int floor_col[BENCH_COLS_MAX];  /* >= 0: print its ratio to that column of floor_row, too */
+    int floor_row;
     struct bench_cell cell[BENCH_ROWS_MAX][BENCH_COLS_MAX];
 };
 
@@ -36,10 +38,14 @@ void bench_table_init(struct bench_table *table, const char *title, const char *
 void bench_put(struct bench_table *table, const char *row, const char *col, double value);
 /* Shows, beside column col, how it compares to column base. */
 void bench_ratio(struct bench_table *table, const char *col, const char *base);
+/* Shows in column col how each figure compares to the one in row floor_row, column floor_col. */
+void bench_floor(struct bench_table *table, const char *col, const char *floor_row, const char *floor_col);
 /* The median of the samples; NaN if there are none. */
 double bench_median(const struct bench_cell *cell);
 void bench_print(const struct bench_table *table, bool json);
 
+/* Wall time; with BENCH_CLOCK=cpu in the environment the processor time of this process, which other work on
+ * the machine does not lengthen (nor do kernel threads that work for it). */
 double bench_now_us(void);
 /* A number from the command line, or a message and exit(2). */
 unsigned long bench_number(const char *what, const char *text, unsigned long most);

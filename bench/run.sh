@@ -57,7 +57,8 @@ base=/dev/shm
 [ -w "$base" ] || base=/tmp
 work=$(mktemp -d -p "$base")
 
-say "kernel $(uname -r), $(nproc) CPUs; volumes in ${BENCH_DIR:-$base}"
+say "$(date +%Y-%m-%d), kernel $(uname -r), $(nproc) CPUs, load $(cut -d' ' -f1 /proc/loadavg); volumes in ${BENCH_DIR:-$base}"
+say "loop devices with read-ahead 0, images on tmpfs"
 make_host ext4 mkfs.ext4 -q -F -b 1024 -E lazy_itable_init=0,lazy_journal_init=0
 make_host xfs mkfs.xfs -q -f -b size=1024
 
