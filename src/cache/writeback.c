@@ -64,11 +64,13 @@ static void release_zero_blocks(struct hf_mapping *m, struct hf_page *page, cons
     hf_stat_add(m->cache, zero_blocks_released, hf_bits_count(zero));
 }
 
-static int page_bytes_inside(struct hf_mapping *m, struct hf_page *page, char *bytes)
+/* have: bytes holds the page's already. Reading them before i_size is as good: what growth brings inside is
+ * zero by then (isize.c). */
+static int page_bytes_inside(struct hf_mapping *m, struct hf_page *page, char *bytes, bool have)
 {
     size_t len = (size_t)hf_page_bytes(m->cache);
     hf_off_t off = hf_page_off(m, page->index), size = hf_isize_read(m);
-    int r = hf_memfd_read(m, bytes, len, off);
+    int r = have ? 0 : hf_memfd_read(m, bytes, len, off);
 
     if (r == 0 && size < off + (hf_off_t)len) {
         size_t keep = size <= off ? 0 : (size_t)(size - off);
@@ -78,10 +80,10 @@ static int page_bytes_inside(struct hf_mapping *m, struct hf_page *page, char *b
 }
 
 /* Takes one locked, write-protected dirty page into WRITEBACK, or finds that it has nothing to write. */
-static int page_begin(struct hf_mapping *m, struct hf_page *page, char *bytes)
+static int page_begin(struct hf_mapping *m, struct hf_page *page, char *bytes, bool have)
 {
     hf_bits_t beyond = ~hf_bits_range(0, hf_page_nr_blocks(m, page, hf_isize_read(m)));
-    int r = page_bytes_inside(m, page, bytes);
+    int r = page_bytes_inside(m, page, bytes, have);
 
     if (r < 0)
         return r;
@@ -188,11 +190,16 @@ static void run_submit(struct wb *w) HF_NO_TSA
     struct hf_mapping *m = w->m;
     hf_off_t base = hf_page_off(m, w->run[0]->index); /* read while run[0] is ours */
     hf_bits_t blocks[RUN_MAX];
+    bool have;
     int r;
 
     hf_pages_mkclean(m, w->run, w->nr);
+    /* One system call for the run; if it fails, page by page, so that only the page that cannot be read
+     * fails.
+     */
+    have = hf_memfd_read(m, w->buf, (size_t)w->nr << m->cache->page_shift, base) == 0;
     for (unsigned i = 0; i < w->nr; i++) {
-        r = page_begin(m, w->run[i], w->buf + ((size_t)i << m->cache->page_shift));
+        r = page_begin(m, w->run[i], w->buf + ((size_t)i << m->cache->page_shift), have);
         wb_fail(w, r);
         blocks[i] = w->run[i]->writeback;
         hf_mutex_unlock(&w->run[i]->lock);
@@ -305,7 +312,7 @@ static int release_zero_group(struct hf_mapping *m, struct hf_page_group *g, voi
         hf_mutex_lock(&page->lock);
         if (page->dirty & page->reserved) {
             hf_page_mkclean(m, page);
-            if (page_bytes_inside(m, page, buf) == 0)
+            if (page_bytes_inside(m, page, buf, false) == 0)
                 release_zero_blocks(m, page, buf);
         }
         hf_mutex_unlock(&page->lock);

@@ -49,9 +49,9 @@ enum { ROUNDS = 2, NR_STORES = 2, NR_GROWS = 2 };
     X(W_SCAN, "wb_walk() (writeback.c): find_dirty_group()")                                              \
     X(W_LOCK, "page_lock_dirty() (writeback.c)")                                                          \
     X(W_MKCLEAN, "run_submit() (writeback.c): hf_pages_mkclean()")                                        \
+    X(W_READ, "run_submit() (writeback.c): hf_memfd_read()")                                              \
     X(W_BEYOND, "page_begin() (writeback.c): beyond, by hf_isize_read()")                                 \
-    X(W_SIZE, "page_bytes_inside() (writeback.c): hf_isize_read()")                                       \
-    X(W_READ, "page_bytes_inside() (writeback.c): hf_memfd_read(), zeros beyond the size")                \
+    X(W_SIZE, "page_bytes_inside() (writeback.c): hf_isize_read(), zeros beyond it")                      \
     X(W_BEGIN, "page_begin() (writeback.c): hf_page_undirty(), release_zero_blocks(), hf_page_convert()") \
     X(W_UNLOCK, "run_submit() (writeback.c): hf_mutex_unlock(&page->lock)")                               \
     X(W_WRITE, "run_write() (writeback.c): driver->write()")                                              \
@@ -85,7 +85,7 @@ struct state {
     uint8_t want[BYTES]; /* what the file holds: the last accepted store or write, or 0 */
     uint8_t f_size[2];   /* hf_page_mkwrite(): size */
     uint8_t old_size;    /* struct hf_isize_grow */
-    uint8_t wb_inside, wb_size, wb_bytes[BYTES];
+    uint8_t wb_inside, wb_bytes[BYTES];
 };
 
 /* Which protocol, and what is broken in it on purpose. */
@@ -419,14 +419,13 @@ static bool step_grow(const struct variant *v, struct state *s)
 static void next_round(struct state *s)
 {
     s->at[WRITEBACK]++;
-    s->wb_inside = s->wb_size = 0;
+    s->wb_inside = 0;
     memset(s->wb_bytes, 0, BYTES);
     s->pc[WRITEBACK] = s->at[WRITEBACK] < ROUNDS ? W_SCAN : DONE;
 }
 
-static void read_bytes(const struct state *s, uint8_t size, uint8_t *bytes)
+static void cut_bytes(uint8_t size, uint8_t *bytes)
 {
-    memcpy(bytes, s->memfd, BYTES);
     memset(bytes + size, 0, (size_t)(BYTES - size)); /* HOLD-9 */
 }
 
@@ -451,6 +450,10 @@ static bool step_writeback(struct state *s)
         return true;
     case W_MKCLEAN:
         mkclean(s);
+        *pc = W_READ;
+        return true;
+    case W_READ:
+        memcpy(s->wb_bytes, s->memfd, BYTES);
         *pc = W_BEYOND;
         return true;
     case W_BEYOND:
@@ -458,11 +461,7 @@ static bool step_writeback(struct state *s)
         *pc = W_SIZE;
         return true;
     case W_SIZE:
-        s->wb_size = s->size;
-        *pc = W_READ;
-        return true;
-    case W_READ:
-        read_bytes(s, s->wb_size, s->wb_bytes);
+        cut_bytes(s->size, s->wb_bytes);
         *pc = W_BEGIN;
         return true;
     case W_BEGIN:
@@ -528,7 +527,8 @@ static void check_end(struct state s, bool only_loss)
 
     if (is_dirty(&s)) {
         mkclean(&s);
-        read_bytes(&s, s.size, bytes);
+        memcpy(bytes, s.memfd, BYTES);
+        cut_bytes(s.size, bytes);
         page_begin(&s, inside(s.size), bytes);
         write_blocks(&s, bytes);
         if (s.writeback)
