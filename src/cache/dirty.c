@@ -54,8 +54,7 @@ void hf_page_dirty(struct hf_mapping *m, struct hf_page *page, hf_bits_t blocks)
     assert((blocks & ~page->uptodate) == 0);
     if (blocks == 0)
         return;
-    page->dirty |= blocks;
-    page->flags &= (uint8_t)~HF_PAGE_ERROR; /* new data: if it fails, that is another error to tell */
+    hf_page_newer(page, blocks);
     if (page->state == HF_PAGE_CLEAN)
         hf_page_move(m, page, HF_PAGE_DIRTY);
     else if (page->state == HF_PAGE_WRITEBACK)

@@ -40,22 +40,28 @@ static unsigned hw_inside(const struct hf_mapping *m, const struct hf_page *page
     return nr >= (hf_off_t)all ? (1u << all) - 1 : (1u << nr) - 1;
 }
 
-/* page_mkwrite for as much of the page as there is space for: all of it, else the hardware pages that the
- * faulting one's blocks cover (a page of 64 KiB must not refuse a store that four more KiB would satisfy). */
+/*
+ * page_mkwrite: the hardware pages that the faulting one's blocks cover must have space. The rest of a large
+ * page comes along as a window does: from plenty only, and to be taken back before anybody is refused. So are
+ * the blocks of the hardware page besides the one that is stored to.
+ */
 static int mkwrite_best(struct attempt *a)
 {
-    const struct hf_cache *c = a->m->cache;
+    struct hf_cache *c = a->m->cache;
     unsigned at = (unsigned)((a->ctx->off - hf_page_off(a->m, a->page->index)) >> c->hw_shift);
     unsigned per_block = c->block_shift > c->hw_shift ? 1u << (c->block_shift - c->hw_shift) : 1u;
     unsigned few = ((1u << per_block) - 1) << (at & ~(per_block - 1)) & a->hw;
-    int r = hf_page_mkwrite(a->m, a->page, a->hw, a->ctx->flags & HF_NOWAIT);
+    unsigned flags = a->ctx->flags & HF_NOWAIT, before = hf_bits_count(a->page->reserved), fresh;
+    int r = hf_page_mkwrite(a->m, a->page, few, flags);
 
-    if (!hf_is_full(r) || few == a->hw)
+    if (r < 0)
         return r;
-    r = hf_page_mkwrite(a->m, a->page, few, a->ctx->flags & HF_NOWAIT);
-    if (r == 0)
+    fresh = hf_bits_count(a->page->reserved) - before;
+    if (fresh > 1)
+        atomic_fetch_add(&c->nr_speculative, fresh - 1);
+    if (few != a->hw && hf_page_mkwrite(a->m, a->page, a->hw, flags | HF_SPECULATIVE) < 0)
         a->hw = few;
-    return r;
+    return 0;
 }
 
 static int prepare_locked(struct attempt *a)
@@ -169,7 +175,7 @@ static int attempt(struct hf_mapping *m, struct hf_fault_ctx *ctx)
         hf_rwlock_rdunlock(&m->map_lock);
         m->cache->isize->wait(m, index);
     }
-    r = attempt_locked(&a);
+    r = ctx->resolved != NULL && ctx->resolved(ctx) ? 0 : attempt_locked(&a);
     hf_mutex_unlock(&a.page->lock);
     hf_rwlock_rdunlock(&m->map_lock);
     return r;
@@ -250,7 +256,7 @@ int hf_mapping_fault(struct hf_mapping *m, struct hf_fault_ctx *ctx)
         r = slow.result;
     }
     if (r < 0 && r != -EAGAIN) {
-        hf_stat_add(m->cache, faults_refused, 1);
+        hf_stat_add(m->cache, faults_refused, ctx->counted ? 0 : 1);
         hf_trace(REFUSED, m->inode->ino, hf_page_index(m, ctx->off), (uint64_t)-r, ctx->write);
     }
     return refusal(r);

@@ -73,7 +73,7 @@ struct hf_cache {
     _Atomic uint64_t nr_pages;       /* not ABSENT */
     _Atomic uint64_t nr_dirty;       /* dirty or under writeback */
     _Atomic uint64_t nr_reserved;    /* blocks: the sum over pages and promised files, HOLD-8 */
-    _Atomic uint64_t nr_speculative; /* blocks reserved by mkwrite-around since the last squeeze */
+    _Atomic uint64_t nr_speculative; /* blocks reserved that no store has asked for, since the last squeeze */
     struct hf_cache_stats stats;
 
     struct hf_mutex squeeze_lock; /* rank SQUEEZE */

@@ -39,6 +39,7 @@ int hf_page_mkwrite(struct hf_mapping *m, struct hf_page *page, unsigned hw, uns
 {
     hf_off_t size = hf_isize_read(m); /* STORE-PATH 4/9: re-checked under the page lock */
     hf_bits_t need = blocks_of_hw(m, page, hw) & hf_bits_range(0, hf_page_nr_blocks(m, page, size));
+    uint16_t was;
     int r;
 
     assert(hf_mutex_is_locked(&page->lock));
@@ -49,8 +50,8 @@ int hf_page_mkwrite(struct hf_mapping *m, struct hf_page *page, unsigned hw, uns
         return r;
     /* STORE-PATH 6/9: dirty from now on, whatever the program stores, until writeback write-protects the page
      */
-    page->dirty |= need;
-    page->flags &= (uint8_t)~HF_PAGE_ERROR; /* new data: if it fails, that is another error to tell */
+    hf_page_newer(page, need);
+    was = page->writable;
     page->writable |= (uint16_t)hw;
     if (page->state == HF_PAGE_CLEAN || page->state == HF_PAGE_DIRTY)
         hf_page_move(m, page, HF_PAGE_WRITABLE);
@@ -62,7 +63,7 @@ int hf_page_mkwrite(struct hf_mapping *m, struct hf_page *page, unsigned hw, uns
     if (hf_page_off(m, page->index + 1) > size)
         page->flags |= HF_PAGE_TAIL;
     touch_times(m->inode);
-    hf_stat_add(m->cache, mkwrites, 1);
+    hf_stat_add(m->cache, mkwrites, was == 0 ? 1 : 0);
     hf_trace(MKWRITE, m->inode->ino, page->index, (uint64_t)need, hw);
     assert(hf_page_sane(page, hf_page_nr_blocks(m, page, size)));
     return 0;

@@ -67,7 +67,12 @@ struct hf_fault_ctx {
      * Must clip to the vma. Returns 0; -EAGAIN: the address space changed, fault again; else what went wrong.
      */
     int (*install)(struct hf_fault_ctx *ctx, hf_off_t off, hf_off_t len, bool writable, bool hole);
-    void *mm; /* mm/'s own */
+    /* May be NULL. Asked under the page lock before anything is decided: true: another fault's install() has
+     * resolved this one meanwhile, so nothing is done (0). Deciding it again would promise space for a store
+     * that is over. */
+    bool (*resolved)(struct hf_fault_ctx *ctx);
+    bool counted; /* a refusal has been counted already: this asks only what it was */
+    void *mm;     /* mm/'s own */
 };
 
 /*

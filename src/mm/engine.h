@@ -33,8 +33,9 @@ struct hf_engine {
     void (*zap)(struct hf_vma *vma, uintptr_t start, uintptr_t end);
     /* mprotect of the whole area. Context: space.lock exclusive, i_mmap lock. 0 or -errno. */
     int (*protect)(struct hf_vma *vma, int prot);
-    /* The handler met SIGBUS in the area, before it decides. space.lock shared. May be NULL. */
-    void (*touched)(struct hf_vma *vma, uintptr_t addr);
+    /* The handler met SIGBUS in the area, before it decides. True: that was a refusal, which has been
+     * counted. space.lock shared. May be NULL. */
+    bool (*touched)(struct hf_vma *vma, uintptr_t addr);
     /* The range is about to go or to move. Context: space.lock exclusive. May be NULL. */
     void (*forget)(struct hf_vma *vma, uintptr_t start, uintptr_t end);
     /* In the child of a fork. May be NULL. */

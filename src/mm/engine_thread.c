@@ -67,22 +67,32 @@ static void drop_locked(struct poisoned *p) HF_REQUIRES(poison.lock)
     atomic_fetch_sub(&poison.nr, 1);
 }
 
-static void drop_range_locked(uintptr_t start, uintptr_t end) HF_REQUIRES(poison.lock)
+/* True if there was poison. */
+static bool drop_range_locked(uintptr_t start, uintptr_t end) HF_REQUIRES(poison.lock)
 {
+    bool any = false;
+
     if (atomic_load(&poison.nr) == 0)
-        return;
-    for (int i = 0; i < NR_POISONED; i++)
-        if (poison.table[i].page != 0 && start <= poison.table[i].page && poison.table[i].page < end)
+        return false;
+    for (int i = 0; i < NR_POISONED; i++) {
+        if (poison.table[i].page != 0 && start <= poison.table[i].page && poison.table[i].page < end) {
             drop_locked(&poison.table[i]);
+            any = true;
+        }
+    }
+    return any;
 }
 
-static void drop_range(uintptr_t start, uintptr_t end)
+static bool drop_range(uintptr_t start, uintptr_t end)
 {
+    bool any;
+
     if (atomic_load(&poison.nr) == 0)
-        return;
+        return false;
     hf_mutex_lock(&poison.lock);
-    drop_range_locked(start, end);
+    any = drop_range_locked(start, end);
     hf_mutex_unlock(&poison.lock);
+    return any;
 }
 
 /* A free entry; if there is none, the oldest goes early (its sleepers have been woken long since). */
@@ -170,6 +180,68 @@ static int poison_expire(void)
 
 /* ------------------------------------------------------------------ events */
 
+/*
+ * The event that each thread has read and not served yet. Another thread's install() may resolve it
+ * meanwhile, as part of a window or because two stores met one page, and wakes the sleeper, whose store may
+ * be over, and its page written and clean again, before this thread comes to decide: it must not promise
+ * space for it once more. So install() marks the entries that it resolves. Reading and noting an event is one
+ * step under the lock; an event whose sleeper has been woken is not read at all.
+ */
+static struct {
+    struct hf_mutex lock; /* rank LEAF */
+    struct {
+        uintptr_t page; /* 0: none */
+        bool resolved;
+    } of[NR_THREADS]; /* guarded by lock */
+} serving = {.lock = {.rank = HF_RANK_LEAF}};
+
+static HF_TLS int serving_slot = -1; /* of this thread */
+
+static bool event_read(struct uffd_msg *ret_msg)
+{
+    uintptr_t page;
+    bool got;
+
+    hf_mutex_lock(&serving.lock);
+    got = read(thread_fd, ret_msg, sizeof(*ret_msg)) == (ssize_t)sizeof(*ret_msg) &&
+          ret_msg->event == UFFD_EVENT_PAGEFAULT;
+    if (got) {
+        page = (uintptr_t)ret_msg->arg.pagefault.address & ~((uintptr_t)hf_hw_page_size() - 1);
+        serving.of[serving_slot].page = page;
+        serving.of[serving_slot].resolved = false;
+    }
+    hf_mutex_unlock(&serving.lock);
+    return got;
+}
+
+static void event_done(void)
+{
+    hf_mutex_lock(&serving.lock);
+    serving.of[serving_slot].page = 0;
+    hf_mutex_unlock(&serving.lock);
+}
+
+/* Page locked: what install() marks, it marks under the same lock. */
+static bool event_resolved(void)
+{
+    bool resolved;
+
+    hf_mutex_lock(&serving.lock);
+    resolved = serving.of[serving_slot].resolved;
+    hf_mutex_unlock(&serving.lock);
+    return resolved;
+}
+
+/* [start, end) has been installed, and whoever slept on it woken. */
+static void mark_resolved(uintptr_t start, uintptr_t end)
+{
+    hf_mutex_lock(&serving.lock);
+    for (int i = 0; i < NR_THREADS; i++)
+        if (i != serving_slot && start <= serving.of[i].page && serving.of[i].page < end)
+            serving.of[i].resolved = true;
+    hf_mutex_unlock(&serving.lock);
+}
+
 static void wake(uintptr_t page)
 {
     struct uffdio_range range = {.start = page, .len = hf_hw_page_size()};
@@ -189,6 +261,7 @@ static void event_serve(const struct uffd_msg *msg)
         .addr = page,
         .write = (flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0,
         .present = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0,
+        .resolved = event_resolved,
     };
     struct hf_vma *vma;
     int err;
@@ -209,15 +282,17 @@ static void *event_main(void *arg)
     struct pollfd pfd = {.fd = thread_fd, .events = POLLIN};
     struct uffd_msg msg;
 
-    (void)arg;
+    serving_slot = (int)(intptr_t)arg;
     prctl(PR_SET_NAME, "hf-fault");
     for (;;) {
         int timeout = poison_expire();
 
         if (poll(&pfd, 1, timeout) <= 0)
             continue;
-        if (read(thread_fd, &msg, sizeof(msg)) == (ssize_t)sizeof(msg) && msg.event == UFFD_EVENT_PAGEFAULT)
-            event_serve(&msg);
+        if (!event_read(&msg))
+            continue;
+        event_serve(&msg);
+        event_done();
     }
     return NULL;
 }
@@ -245,7 +320,7 @@ static int thread_start(void)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     for (int i = 0; i < NR_THREADS && !err; i++) {
-        err = -pthread_create(&thread, NULL, event_main, NULL);
+        err = -pthread_create(&thread, NULL, event_main, (void *)(intptr_t)i);
         if (!err) {
             threads_run = true; /* one is enough */
             pthread_detach(thread);
@@ -269,6 +344,8 @@ static int thread_install(struct hf_vma *vma, uintptr_t start, uintptr_t end, bo
     drop_range_locked(start, end);
     err = hf_uffd_install(thread_fd, vma, start, end, writable, hole, present, true);
     hf_mutex_unlock(&poison.lock);
+    if (err == 0)
+        mark_resolved(start, end);
     return err;
 }
 
@@ -278,12 +355,12 @@ static void thread_mkclean(struct hf_vma *vma, uintptr_t start, uintptr_t end)
     hf_uffd_mkclean(thread_fd, start, end);
 }
 
-static void thread_touched(struct hf_vma *vma, uintptr_t addr)
+static bool thread_touched(struct hf_vma *vma, uintptr_t addr)
 {
     uintptr_t page = addr & ~((uintptr_t)hf_hw_page_size() - 1);
 
     (void)vma;
-    drop_range(page, page + 1);
+    return drop_range(page, page + 1);
 }
 
 static void thread_forget(struct hf_vma *vma, uintptr_t start, uintptr_t end)

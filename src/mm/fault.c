@@ -24,8 +24,16 @@ struct fault {
     struct hf_fault_ctx ctx;
     struct hf_vma *vma;
     bool present;
+    bool (*resolved)(void);
     hf_off_t reached; /* end of what install() was asked for around the touched page */
 };
+
+static bool fault_resolved(struct hf_fault_ctx *ctx)
+{
+    struct fault *f = ctx->mm;
+
+    return f->resolved();
+}
 
 bool hf_fault_allowed(const struct hf_vma *vma, bool write)
 {
@@ -59,7 +67,7 @@ int hf_fault_decide(struct hf_vma *vma, const struct hf_access *access, unsigned
     hf_off_t page_size = hf_mapping_page_size(mapping);
     uintptr_t hw_page = access->addr & ~((uintptr_t)hf_hw_page_size() - 1);
     struct hf_vma_stream *stream = &vma->streams[access->write];
-    struct fault f = {.vma = vma, .present = access->present};
+    struct fault f = {.vma = vma, .present = access->present, .resolved = access->resolved};
     int err;
 
     f.ctx.off = f.reached = hf_vma_offset(vma, hw_page);
@@ -74,6 +82,8 @@ int hf_fault_decide(struct hf_vma *vma, const struct hf_access *access, unsigned
     if (!hf_windows_on)
         f.ctx.window_pages = 0;
     f.ctx.install = fault_install;
+    f.ctx.resolved = access->resolved != NULL ? fault_resolved : NULL;
+    f.ctx.counted = access->counted;
     f.ctx.mm = &f;
     hf_trace(FAULT, hf_mapping_ino(mapping), f.ctx.off / page_size, access->write, f.ctx.window_pages);
     err = hf_mapping_fault(mapping, &f.ctx);
@@ -111,19 +121,20 @@ static int verdict_locked(struct hf_vma *vma, const struct hf_access *access, un
     return err;
 }
 
-int hf_fault_resolve(const struct hf_access *access, unsigned flags, struct hf_fault *ret_refusal)
+int hf_fault_resolve(const struct hf_access *what, unsigned flags, struct hf_fault *ret_refusal)
 {
+    struct hf_access access = *what;
     struct hf_vma *vma;
     int verdict = HF_VERDICT_FOREIGN;
 
     if (atomic_load(&hf_space.dead))
         return verdict;
     hf_rwlock_rdlock(&hf_space.lock);
-    vma = hf_vma_find(&hf_space.tree, access->addr);
+    vma = hf_vma_find(&hf_space.tree, access.addr);
     if (vma != NULL && vma->engine->touched != NULL)
-        vma->engine->touched(vma, access->addr);
+        access.counted = vma->engine->touched(vma, access.addr);
     if (vma != NULL)
-        verdict = verdict_locked(vma, access, flags, ret_refusal);
+        verdict = verdict_locked(vma, &access, flags, ret_refusal);
     hf_rwlock_rdunlock(&hf_space.lock);
     return verdict;
 }

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <setjmp.h>
+#include <stdint.h>
 #include <string.h>
 
 struct guard {
@@ -71,34 +72,74 @@ static size_t to_page_end(const void *p)
     return page - ((uintptr_t)p & (page - 1));
 }
 
+/* A word anywhere: one load or store instruction where the machine has unaligned ones. */
+struct __attribute__((packed, may_alias)) word {
+    uint64_t value;
+};
+
+/* Each byte once, from the first to the last, in pieces of one instruction: where it stops, all before is
+ * there. */
+static void copy_up(char *dst, const char *src, size_t len)
+{
+    size_t i = 0;
+
+    for (; i + sizeof(struct word) <= len; i += sizeof(struct word)) {
+        uint64_t value = ((const volatile struct word *)(src + i))->value;
+
+        ((volatile struct word *)(dst + i))->value = value;
+    }
+    for (; i < len; i++) {
+        char value = *(const volatile char *)(src + i);
+
+        *(volatile char *)(dst + i) = value;
+    }
+}
+
+/* How much of [at, at + len) lies before the refused access; 0 if that is not in it. */
+static size_t before_refusal(const void *at, size_t len, const struct hf_fault *refusal)
+{
+    uintptr_t off = (uintptr_t)refusal->addr - (uintptr_t)at;
+
+    return off < len ? off : 0;
+}
+
 /*
- * Chunk by chunk; none crosses a hardware page, on either side. So a chunk is refused before its first byte
- * (or, if the page was cleaned right then, after some: those are stored, but not counted).
+ * Chunk by chunk; none crosses a hardware page, on either side. Most are refused before their first byte, but
+ * a page may be cleaned while it is stored to, and then refused: the bytes before count.
  */
+static __attribute__((noinline)) void copy_chunks(char *dst, const char *src, size_t len,
+                                                  volatile size_t *done)
+{
+    for (size_t at = 0; at < len;) {
+        size_t chunk = len - at;
+
+        if (chunk > to_page_end(dst + at))
+            chunk = to_page_end(dst + at);
+        if (chunk > to_page_end(src + at))
+            chunk = to_page_end(src + at);
+        copy_up(dst + at, src + at, chunk);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        at += chunk;
+        *done = at;
+    }
+}
+
 static int guarded_copy(void *dst, const void *src, size_t len, size_t *ret_done)
 {
     struct guard guard = {.outer = armed, .mask_saved = false};
+    const char *volatile from = src, *volatile to = dst;
     volatile size_t done = 0;
-    int err = 0;
+    volatile int err = 0;
 
     if (sigsetjmp(guard.env, 0) == 0) {
         armed = &guard;
-        while (done < len) {
-            char *to = (char *)dst + done;
-            const char *from = (const char *)src + done;
-            size_t chunk = len - done;
-
-            if (chunk > to_page_end(to))
-                chunk = to_page_end(to);
-            if (chunk > to_page_end(from))
-                chunk = to_page_end(from);
-            memcpy(to, from, chunk);
-            __atomic_signal_fence(__ATOMIC_SEQ_CST);
-            done = done + chunk;
-        }
+        copy_chunks(dst, src, len, &done);
         armed = guard.outer;
     } else {
+        const char *refused = guard.refusal.write ? to : from;
+
         err = -guard.refusal.error;
+        done = done + before_refusal(refused + done, len - done, &guard.refusal);
     }
     if (ret_done != NULL)
         *ret_done = done;

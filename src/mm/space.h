@@ -36,7 +36,9 @@ void hf_signals_restore(const sigset_t *mask);
 struct hf_access {
     uintptr_t addr;
     bool write;
-    bool present; /* a page stood there, so it was its protection; only a hint */
+    bool present;           /* a page stood there, so it was its protection; only a hint */
+    bool (*resolved)(void); /* as of struct hf_fault_ctx; may be NULL */
+    bool counted;           /* likewise */
 };
 
 /* Verdicts on a fault; negative: refused, with that errno. */

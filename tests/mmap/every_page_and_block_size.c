@@ -80,7 +80,7 @@ static void fill_up(struct target *t)
     size_t page = t->page_size;
     uint8_t *map = map_sparse(t, "f", 8, &file);
 
-    target_fill_but(t, "ballast", 3 * blocks_per_page(t));
+    target_fill_but(t, "ballast", 2 + blocks_per_store(t));
     for (size_t i = 0; i < 8; i++)
         assert_err(store_byte(map + i * page + i, (uint8_t)(i + 1)), i < 3 ? 0 : ENOSPC);
     assert_ok(t_unlink(t, "ballast"));

@@ -313,7 +313,7 @@ static void buffers_that_are_refused(struct target *t)
 
     fill_range(&file, 0, 4 * page, 's');
     map = map_sparse(t, "f", 4, &sparse);
-    target_fill_but(t, "ballast", blocks_per_page(t));
+    target_fill_but(t, "ballast", blocks_per_store(t));
     assert_ok(store_byte(map, 'a'));
     assert_count(target_statfs(t).blocks_free, 0);
     done = t_pread(&file, map + page, page, 0);
