@@ -107,3 +107,23 @@ void hf_page_mkclean(struct hf_mapping *m, struct hf_page *page)
 {
     hf_pages_mkclean(m, &page, 1);
 }
+
+static int protect_group(struct hf_mapping *m, struct hf_page_group *g, void *arg)
+{
+    (void)arg;
+    for (uint32_t dirty = atomic_load(&g->dirty); dirty != 0; dirty &= dirty - 1) {
+        struct hf_page *page = &g->pages[__builtin_ctz(dirty)];
+
+        hf_mutex_lock(&page->lock);
+        hf_page_mkclean(m, page);
+        hf_mutex_unlock(&page->lock);
+    }
+    return 0;
+}
+
+void hf_mapping_protect_all(struct hf_mapping *m)
+{
+    hf_rwlock_rdlock(&m->map_lock);
+    hf_tree_walk(m, 0, UINT64_MAX, protect_group, NULL);
+    hf_rwlock_rdunlock(&m->map_lock);
+}

@@ -83,6 +83,9 @@ struct hf_fault_ctx {
  */
 int hf_mapping_fault(struct hf_mapping *mapping, struct hf_fault_ctx *ctx);
 
+/* page_mkclean of every page: after it, each store in any address space faults. No locks held. */
+void hf_mapping_protect_all(struct hf_mapping *mapping);
+
 /* A vma of this mapping was made or went (mm's count; keeps reclaim and eviction honest). */
 void hf_mapping_vma_added(struct hf_mapping *mapping);
 void hf_mapping_vma_removed(struct hf_mapping *mapping);

@@ -71,6 +71,11 @@ struct uffdio_poison {
 #define UFFDIO_CONTINUE_MODE_WP ((__u64)1 << 1) /* Linux 6.4 */
 #endif
 
+/* What every engine on userfaultfd needs. */
+#define HF_UFFD_FEATURES                                                                      \
+    (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | \
+     UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+
 /* open(2)s a userfaultfd with all of features and what both engines need; checks that it does what we build
  * on. user_only: kernel-mode faults are not wanted. A descriptor, or -errno with *ret_why: -ENOSYS: no
  * userfaultfd; -EPERM: refused; -EOPNOTSUPP: it lacks a feature. */
@@ -79,6 +84,8 @@ int hf_uffd_watch(int fd, struct hf_vma *vma, uintptr_t start, uintptr_t end);
 /* wake: somebody may sleep on the range in the kernel. */
 int hf_uffd_install(int fd, struct hf_vma *vma, uintptr_t start, uintptr_t end, bool writable, bool hole,
                     bool present, bool wake);
+/* UFFDIO_WRITEPROTECT, again while the kernel says -EAGAIN. */
+int hf_uffd_write_protect(int fd, uintptr_t start, uintptr_t end, uint64_t mode);
 void hf_uffd_mkclean(int fd, uintptr_t start, uintptr_t end);
 int hf_uffd_protect(struct hf_vma *vma, int prot);
 

@@ -26,10 +26,6 @@
 /* How often one page may turn out to be the other kind (hole or not) before the fault starts over. */
 #define INSTALL_TRIES 8
 
-#define FEATURES_BOTH                                                                         \
-    (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | \
-     UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
-
 static const char zeros[ZEROS_SIZE] __attribute__((aligned(4096)));
 static int inline_fd = -1;
 
@@ -127,7 +123,7 @@ static const char *feature_missing(int fd, uint64_t features)
 
 int hf_uffd_open(uint64_t features, bool user_only, const char **ret_why)
 {
-    struct uffdio_api api = {.api = UFFD_API, .features = features | FEATURES_BOTH};
+    struct uffdio_api api = {.api = UFFD_API, .features = features | HF_UFFD_FEATURES};
     int fd = uffd_create(user_only);
     int err;
 
@@ -139,7 +135,7 @@ int hf_uffd_open(uint64_t features, bool user_only, const char **ret_why)
     }
     err = uffd_ioctl(fd, UFFDIO_API, &api);
     if (err) {
-        *ret_why = feature_missing(fd, features | FEATURES_BOTH);
+        *ret_why = feature_missing(fd, features | HF_UFFD_FEATURES);
         err = -EOPNOTSUPP;
     } else {
         err = uffd_check(fd, ret_why);
@@ -177,7 +173,7 @@ int hf_uffd_protect(struct hf_vma *vma, int prot)
     return mprotect((void *)vma->start, hf_vma_len(vma), prot) != 0 ? -errno : 0;
 }
 
-static int write_protect(int fd, uintptr_t start, uintptr_t end, uint64_t mode)
+int hf_uffd_write_protect(int fd, uintptr_t start, uintptr_t end, uint64_t mode)
 {
     struct uffdio_writeprotect wp = {.range = {.start = start, .len = end - start}, .mode = mode};
     int err;
@@ -190,7 +186,7 @@ static int write_protect(int fd, uintptr_t start, uintptr_t end, uint64_t mode)
 
 void hf_uffd_mkclean(int fd, uintptr_t start, uintptr_t end)
 {
-    int err = write_protect(fd, start, end, UFFDIO_WRITEPROTECT_MODE_WP);
+    int err = hf_uffd_write_protect(fd, start, end, UFFDIO_WRITEPROTECT_MODE_WP);
 
     if (err == 0)
         return;
@@ -259,7 +255,7 @@ static int install_obstacle(const struct installer *in, uintptr_t at, size_t pag
         return (int)err;
     /* It is mapped; only a store to a shared area needs more than that. */
     if (in->shared && in->writable)
-        return write_protect(in->fd, at, at + page, in->wake ? 0 : UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
+        return hf_uffd_write_protect(in->fd, at, at + page, in->wake ? 0 : UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
     return 0;
 }
 
@@ -280,7 +276,7 @@ int hf_uffd_install(int fd, struct hf_vma *vma, uintptr_t start, uintptr_t end, 
     /* A store to a protected page: one call does it. Neighbours that are not mapped yet fault when touched.
      */
     if (present && in.writable)
-        return write_protect(fd, start, end, wake ? 0 : UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
+        return hf_uffd_write_protect(fd, start, end, wake ? 0 : UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
     while (start < end) {
         int64_t done =
             as_hole ? make_hole_page(&in, start, end - start) : install_cached(&in, start, end - start);

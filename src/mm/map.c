@@ -123,7 +123,7 @@ static int prot_check(const struct hf_vm_file *file, int prot, bool shared)
 
 /* ------------------------------------------------------------------ areas come and go */
 
-static void region_put(struct hf_vm_region *region)
+void hf_vm_region_release(struct hf_vm_region *region)
 {
     struct hf_vm_file *file = region->file;
 
@@ -141,7 +141,7 @@ static void drop_dead(struct hf_list *dead)
 
     hf_list_for_each_safe (pos, next, dead) {
         struct hf_vma *vma = hf_list_entry(pos, struct hf_vma, i_mmap);
-        region_put(vma->region);
+        hf_vm_region_release(vma->region);
         hf_vma_free(vma);
     }
 }
@@ -704,7 +704,7 @@ int hf_mm_walk(void *addr, size_t len,
         if (piece.start > start)
             gap = -ENOMEM;
         err = fn(piece.region->file, piece.off, piece.end - piece.start, piece.prot, piece.shared, arg);
-        region_put(piece.region);
+        hf_vm_region_release(piece.region);
         start = piece.end;
     }
     if (start < end)

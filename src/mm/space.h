@@ -66,6 +66,10 @@ void hf_fault_report(const struct hf_fault *refusal);
 /* Does not return if this thread has armed a guard. uc_mask: the signal mask at the fault. */
 void hf_guard_jump(const struct hf_fault *refusal, const sigset_t *uc_mask);
 
+/* Puts a reference of a region; with the last one its file goes, too, which may evict an inode: no locks
+ * held. */
+void hf_vm_region_release(struct hf_vm_region *region);
+
 /* Puts our handlers in place, on top of the program's. Context: space.lock, exclusive. */
 int hf_signals_hook(void);
 

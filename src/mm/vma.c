@@ -26,6 +26,7 @@ struct hf_vma *hf_vma_new(struct hf_vm_region *region)
     if (vma == NULL)
         return NULL;
     vma->region = region;
+    vma->client = NULL;
     hf_list_init(&vma->i_mmap);
     atomic_init(&vma->cuts, 0);
     for (int i = 0; i < 2; i++) {
@@ -161,6 +162,7 @@ int hf_vma_split(struct hf_vma_tree *tree, struct hf_vma *vma, uintptr_t addr)
         return -ENOMEM;
     hf_vm_region_get(vma->region);
     upper->engine = vma->engine;
+    upper->client = vma->client;
     upper->shared = vma->shared;
     upper->start = addr;
     upper->end = vma->end;

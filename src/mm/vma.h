@@ -17,6 +17,7 @@
 #include "cache/mm_ops.h"
 
 struct hf_engine;
+struct hf_client;
 
 /* What one hf_mmap() made: all areas cut from it share it. Holds the file's reference. */
 struct hf_vm_region {
@@ -35,6 +36,7 @@ struct hf_vma {
     /* set at init */
     struct hf_vm_region *region;
     const struct hf_engine *engine;
+    struct hf_client *client; /* whose address space: another process (client.h); NULL: this one */
     bool shared;
     /* rule 2 */
     uintptr_t start, end;
