@@ -18,6 +18,7 @@
 
 #include <holdfast/device.h>
 #include <holdfast/holdfast.h>
+#include <holdfast/quota.h>
 
 /* A block number, in units of B, in a file or on a device. */
 typedef uint64_t hf_blk_t;
@@ -46,6 +47,8 @@ struct hf_inode {
     uint64_t ino;
     uint32_t mode; /* type and permissions, as st_mode */
     uint32_t uid, gid;
+    uint32_t project;       /* quota.h */
+    bool project_inherit;   /* directories: of what is made in it */
     _Atomic uint32_t nlink; /* as the other fields, but read by anybody */
     uint64_t rdev;
     uint64_t parent_ino;                /* directories: of ".." (kept by the driver) */
@@ -173,6 +176,20 @@ struct hf_driver {
      * that is a hole after all. */
     int (*read)(struct hf_inode *inode, void *buf, size_t len, hf_off_t off);
     int (*write)(struct hf_inode *inode, const void *buf, size_t len, hf_off_t off);
+
+    /* ---- quotas (quota.h): optional, all or none. Then reserve(), preallocate() and create() charge whom
+     * the inode belongs to, truncate(), punch(), unreserve() and evict_inode() give back, and create() gives
+     * a new inode the project of a directory that has project_inherit. Calls without an inode: no locks held.
+     */
+    /* What the inode is charged for goes to these ids, or stays, all of it, where it is: -EDQUOT, -ENOMEM.
+     * The framework sets uid, gid and project afterwards, before it lets go of the locks. Caller: io x, map
+     * x. */
+    int (*change_owner)(struct hf_inode *inode, uint32_t uid, uint32_t gid, uint32_t project);
+    /* As hf_quota_get() and its like; types have been checked. */
+    int (*quota_get)(struct hf_super *sb, enum hf_quota_type type, uint32_t id, struct hf_quota *ret_quota);
+    int (*quota_set)(struct hf_super *sb, const struct hf_quota_limits *limits);
+    int (*quota_list)(struct hf_super *sb, uint64_t *cursor, unsigned max, struct hf_quota *ret_quotas);
+    int (*quota_check)(struct hf_super *sb, struct hf_quota_check *ret_check);
 };
 
 #endif

@@ -205,6 +205,8 @@ static int link_locked(const struct hf_name *at, struct hf_vnode *from)
     else if (from->inode.nlink >= HF_LINK_MAX)
         r = -EMLINK;
     else
+        r = hf_vnode_project_check(at->dir, from);
+    if (r == 0)
         r = hf_vnode_driver(at->dir)->link(&at->dir->inode, at->name, &from->inode, hf_now_ns());
     if (r == 0)
         from->linkable = false;
@@ -337,9 +339,13 @@ static int rename_locked(struct rename *rn)
     locks[2] = rn->inode;
     locks[3] = rn->target;
     lock_all(locks, 4);
-    r = hf_vnode_driver(rn->inode)->rename(
-        &rn->from->dir->inode, rn->from->name, &rn->inode->inode, &rn->to->dir->inode, rn->to->name,
-        rn->target != NULL ? &rn->target->inode : NULL, rn->flags & RENAME_EXCHANGE, hf_now_ns());
+    r = hf_vnode_project_check(rn->to->dir, rn->inode);
+    if (r == 0 && (rn->flags & RENAME_EXCHANGE))
+        r = hf_vnode_project_check(rn->from->dir, rn->target);
+    if (r == 0)
+        r = hf_vnode_driver(rn->inode)->rename(
+            &rn->from->dir->inode, rn->from->name, &rn->inode->inode, &rn->to->dir->inode, rn->to->name,
+            rn->target != NULL ? &rn->target->inode : NULL, rn->flags & RENAME_EXCHANGE, hf_now_ns());
     rn->gone = r == 0 && rn->target != NULL && rn->target->inode.nlink == 0;
     unlock_all(locks, 4);
     return r;

@@ -120,10 +120,6 @@ static void setattr_locked(struct hf_vnode *v, const struct hf_attr *attr)
 
     if (attr->valid & HF_ATTR_MODE)
         i->mode = (i->mode & S_IFMT) | (attr->mode & 07777);
-    if (attr->valid & HF_ATTR_OWNER) {
-        i->uid = attr->uid == (uid_t)-1 ? i->uid : attr->uid;
-        i->gid = attr->gid == (gid_t)-1 ? i->gid : attr->gid;
-    }
     if (attr->valid & HF_ATTR_TIMES) {
         i->atime_ns = time_value(&attr->times[0], now, i->atime_ns);
         atomic_store(&i->mtime_ns, time_value(&attr->times[1], now, atomic_load(&i->mtime_ns)));
@@ -145,9 +141,13 @@ int hf_vnode_setattr(struct hf_vnode *v, const struct hf_attr *attr)
     if (r < 0 || (attr->valid & ~HF_ATTR_SIZE) == 0)
         return r;
     hf_rwlock_wrlock(&v->io_lock);
-    setattr_locked(v, attr);
+    if (attr->valid & HF_ATTR_OWNER)
+        r = hf_vnode_change_owner(v, attr->uid == (uid_t)-1 ? v->inode.uid : attr->uid,
+                                  attr->gid == (gid_t)-1 ? v->inode.gid : attr->gid, v->inode.project);
+    if (r == 0)
+        setattr_locked(v, attr);
     hf_rwlock_wrunlock(&v->io_lock);
-    return 0;
+    return r;
 }
 
 static struct timespec to_timespec(int64_t ns)

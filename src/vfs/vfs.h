@@ -173,6 +173,18 @@ int hf_vnode_truncate(struct hf_vnode *vnode, hf_off_t size);
 int hf_vnode_size_prepare(struct hf_vnode *vnode, hf_off_t new_size);
 void hf_vnode_stat(struct hf_vnode *vnode, struct stat *ret_stat);
 void hf_vnode_touch(struct hf_vnode *vnode); /* mtime and ctime are now */
+/* ---- quota.c: as the calls of quota.h; -EOPNOTSUPP if the driver has no quotas */
+int hf_vfs_quota_get(struct hf_volume *volume, enum hf_quota_type type, uint32_t id,
+                     struct hf_quota *ret_quota);
+int hf_vfs_quota_set(struct hf_volume *volume, const struct hf_quota_limits *limits);
+int hf_vfs_quota_list(struct hf_volume *volume, uint64_t *cursor, unsigned max, struct hf_quota *ret_quotas);
+int hf_vfs_quota_check(struct hf_volume *volume, struct hf_quota_check *ret_check);
+int hf_vnode_set_project(struct hf_vnode *vnode, uint32_t project, unsigned flags);
+void hf_vnode_get_project(struct hf_vnode *vnode, uint32_t *ret_project, unsigned *ret_flags);
+/* May dir get a name for this inode? -EXDEV: it belongs to another project. Caller: io of both. */
+int hf_vnode_project_check(const struct hf_vnode *dir, const struct hf_vnode *vnode);
+/* Owner and project change, and with them who is charged. Caller: io x. -EDQUOT: nothing has changed. */
+int hf_vnode_change_owner(struct hf_vnode *vnode, uint32_t uid, uint32_t gid, uint32_t project);
 /* ---- fallocate.c */
 int hf_vfs_fallocate(struct hf_file *file, int mode, hf_off_t off, hf_off_t len);
 /* ---- seek.c */

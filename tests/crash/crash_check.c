@@ -7,6 +7,7 @@
 #include <holdfast/maintain.h>
 
 #include <fcntl.h>
+#include <holdfast/quota.h>
 
 #define GROWTH 9000     /* bytes that each file gets at its end, to see that they are zeros */
 #define SUBSET_WRITES 6 /* up to so many every subset is tried */
@@ -130,7 +131,10 @@ static void names_check(const struct image *image, uint8_t ret_dir[CRASH_NAMES])
 
 static void space_check(const struct image *image)
 {
+    struct hf_quota_check quota;
     struct hf_statfs st;
+
+    crash_that(hf_quota_check(image->volume, &quota) == 0, "quotas do not agree with a scan");
 
     assert_ok(hf_volume_statfs(image->volume, &st));
     crash_that(st.blocks_reserved == 0, "%llu blocks are reserved", (unsigned long long)st.blocks_reserved);

@@ -6,6 +6,8 @@
  */
 #include "target.h"
 
+#include <holdfast/quota.h>
+
 #include <inttypes.h>
 
 #define DEFAULT_VOLUME_BYTES ((uint64_t)32 << 20)
@@ -56,11 +58,36 @@ static int hold_start(struct target *t)
     return 0;
 }
 
-static int hold_stop(struct target *t)
+/* Whatever a test did: what every user, group and project is charged for agrees with a full scan. */
+static int check_quota(struct target *t)
 {
-    int ret = t->volume ? hf_volume_close(t->volume) : 0;
+    struct hf_quota_check check;
+    int ret = t->spec->kind == TARGET_BLOCKFS ? hf_quota_check(t->volume, &check) : 0;
+
+    if (ret <= 0)
+        return ret;
+    fprintf(stderr,
+            "# quota type %d id %u: %llu blocks kept, %llu found; %llu inodes kept, %llu found; %llu blocks "
+            "reserved, %llu promised\n",
+            (int)check.type, check.id, (unsigned long long)check.blocks_kept,
+            (unsigned long long)check.blocks_found, (unsigned long long)check.inodes_kept,
+            (unsigned long long)check.inodes_found, (unsigned long long)check.reserved_kept,
+            (unsigned long long)check.reserved_found);
+    return -EUCLEAN;
+}
+
+static int close_volume(struct target *t)
+{
+    int ret = check_quota(t), ret_close = hf_volume_close(t->volume);
 
     t->volume = NULL;
+    return ret < 0 ? ret : ret_close;
+}
+
+static int hold_stop(struct target *t)
+{
+    int ret = t->volume ? close_volume(t) : 0;
+
     if (t->spec->kind == TARGET_BLOCKFS)
         unlink(t->path);
     return ret;
@@ -72,8 +99,7 @@ static int hold_reopen(struct target *t)
 
     if (t->spec->kind == TARGET_MEMFS)
         return -EOPNOTSUPP;
-    ret = hf_volume_close(t->volume);
-    t->volume = NULL;
+    ret = close_volume(t);
     return ret < 0 ? ret : hold_open_volume(t);
 }
 

@@ -10,6 +10,8 @@
  */
 #include "stress.h"
 
+#include <holdfast/quota.h>
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -161,11 +163,25 @@ static void close_file(struct stress_world *world, bool maps_first)
     }
 }
 
+static void check_quota(struct stress_world *world)
+{
+    struct hf_quota_check check;
+    int rc = hf_quota_check(world->volume, &check);
+
+    if (rc > 0)
+        stress_fail(FAIL_SPACE, -1, "quotas: type %d id %u is charged for %llu blocks, a scan finds %llu",
+                    (int)check.type, check.id, (unsigned long long)check.blocks_kept,
+                    (unsigned long long)check.blocks_found);
+    must(rc, "hf_quota_check");
+}
+
 static void close_volume(struct stress_world *world)
 {
     int rc;
 
     add_stats(world);
+    if (!world->opt.memfs)
+        check_quota(world);
     rc = hf_volume_close(world->volume);
     world->volume = NULL;
     if (rc == -ENOTRECOVERABLE)

@@ -76,7 +76,8 @@ static void extents(void **state)
 static void meta_and_root(void **state)
 {
     (void)state;
-    refused("UPDATE meta SET schema_version = 2", EPROTONOSUPPORT, "newer");
+    refused("UPDATE meta SET schema_version = schema_version + 1", EPROTONOSUPPORT, "newer");
+    refused("UPDATE meta SET schema_version = 1", EPROTONOSUPPORT, "before the first release");
     refused("UPDATE meta SET schema_version = 0", EUCLEAN, "meta");
     refused("UPDATE meta SET next_id = 16", EUCLEAN, "next_id");
     refused("UPDATE meta SET next_id = 9223372036854775000", EUCLEAN, "next_id");
@@ -87,6 +88,23 @@ static void meta_and_root(void **state)
     refused("DROP TABLE names; DROP TABLE meta", EUCLEAN, "");
     refused("CREATE TRIGGER t AFTER INSERT ON inodes BEGIN DELETE FROM names; END", EUCLEAN, "trigger t");
     refused("CREATE VIEW v AS SELECT ino FROM inodes", EUCLEAN, "view v");
+}
+
+static void quota_limits(void **state)
+{
+    (void)state;
+    refused("INSERT INTO quotas VALUES(3, 0, 1, 1, 0, 0, 0, 0, 0)", EUCLEAN, "table quotas: type 3, id 0");
+    refused("INSERT INTO quotas VALUES(-1, 0, 1, 1, 0, 0, 0, 0, 0)", EUCLEAN, "no such type");
+    refused("INSERT INTO quotas VALUES(0, 4294967296, 1, 1, 0, 0, 0, 0, 0)", EUCLEAN, "no such id");
+    refused("INSERT INTO quotas VALUES(0, 5, -1, 1, 0, 0, 0, 0, 0)", EUCLEAN, "negative");
+    refused("INSERT INTO quotas VALUES(0, 5, 0, 0, 0, -7, 0, 0, 0)", EUCLEAN, "negative");
+    refused("INSERT INTO quotas VALUES(0, 5, 0, 9223372036854775807, 0, 0, 0, 0, 0)", EUCLEAN, "too large");
+    refused("INSERT INTO quotas VALUES(0, 5, 9, 8, 0, 0, 0, 0, 0)", EUCLEAN, "above the hard one");
+    refused("INSERT INTO quotas VALUES(0, 5, 0, 0, 9, 8, 0, 0, 0)", EUCLEAN, "above the hard one");
+    refused("INSERT INTO quotas VALUES(0, 5, 1, 1, 0, 0, -1, 0, 0)", EUCLEAN, "grace time");
+    refused("INSERT INTO quotas VALUES(0, 5, 1, 1, 0, 0, 0, -1, 0)", EUCLEAN, "epoch");
+    refused("INSERT INTO quotas VALUES(0, 5, 1, 1, 0, 0, 0, 0, -1)", EUCLEAN, "epoch");
+    refused("DROP TABLE quotas", EUCLEAN, "");
 }
 
 static void an_orphan_without_an_inode(void **state)
@@ -284,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(extents),
         cmocka_unit_test(meta_and_root),
+        cmocka_unit_test(quota_limits),
         cmocka_unit_test(an_orphan_without_an_inode),
         cmocka_unit_test(inodes),
         cmocka_unit_test(names),

@@ -50,9 +50,26 @@ struct hf_statfs vol_statfs(struct vol *vol)
     return st;
 }
 
+void vol_check_quota(struct vol *vol)
+{
+    struct hf_quota_check check = {0};
+
+    if (vol->ops->quota_check == NULL)
+        return;
+    assert_that(
+        vol->ops->quota_check(&vol->sb, &check) == 0,
+        "quota type %d id %u: %llu blocks kept, %llu found; %llu inodes kept, %llu found; %llu reserved, "
+        "%llu promised",
+        (int)check.type, check.id, (unsigned long long)check.blocks_kept,
+        (unsigned long long)check.blocks_found, (unsigned long long)check.inodes_kept,
+        (unsigned long long)check.inodes_found, (unsigned long long)check.reserved_kept,
+        (unsigned long long)check.reserved_found);
+}
+
 void vol_unmount(struct vol *vol)
 {
     assert_int_equal(vol_statfs(vol).blocks_reserved, 0);
+    vol_check_quota(vol);
     assert_ok(vol->ops->unmount(&vol->sb));
 }
 

@@ -26,7 +26,9 @@ struct hf_device *vol_format(hf_off_t bytes, uint32_t block_size, bool thin);
 int vol_try_mount(struct vol *vol, struct hf_device *dev, bool read_only);
 void vol_mount(struct vol *vol, struct hf_device *dev);
 void vol_mount_memfs(struct vol *vol, uint64_t bytes, uint32_t block_size);
-/* Unmounts, after a check that nothing is reserved. */
+/* The sums of all quotas agree with a full scan. */
+void vol_check_quota(struct vol *vol);
+/* Unmounts, after a check that nothing is reserved, and of the quotas. */
 void vol_unmount(struct vol *vol);
 
 struct hf_statfs vol_statfs(struct vol *vol);

@@ -167,7 +167,7 @@ static const struct damage damages[] = {
     {"root", "not a directory", "UPDATE inodes SET mode = 33188 WHERE ino = 1", NULL},
     {"inode-number", "7 is no number",
      "INSERT INTO inodes SELECT 7, mode, uid, gid, nlink, rdev, parent, size,"
-     " atime, mtime, ctime, btime FROM inodes WHERE ino = 16",
+     " atime, mtime, ctime, btime, project, flags FROM inodes WHERE ino = 16",
      "NOT EXISTS(SELECT 1 FROM inodes WHERE ino = 7)"},
     {"inode-number", "-5 is no number", "UPDATE inodes SET ino = -5 WHERE ino = 26", NULL},
     {"inode-mode", "inode 16 (/a) has the impossible mode 0644",
@@ -183,6 +183,9 @@ static const struct damage damages[] = {
     {"inode-owner", "user -2", "UPDATE inodes SET uid = -2 WHERE ino = 16",
      "(SELECT uid FROM inodes WHERE ino = 16) = 0"},
     {"inode-owner", "group 4294967296", "UPDATE inodes SET gid = 1 << 32 WHERE ino = 20", NULL},
+    {"inode-project", "project -3", "UPDATE inodes SET project = -3, flags = 1 WHERE ino = 20",
+     "(SELECT project + flags FROM inodes WHERE ino = 20) = 0"},
+    {"inode-project", "flags", "UPDATE inodes SET project = 5, flags = 2 WHERE ino = 20", NULL},
     {"inode-rdev", "device number 5", "UPDATE inodes SET rdev = 5 WHERE ino = 16", NULL},
     {"inode-size", "inode 16 (/a) has size -1", "UPDATE inodes SET size = -1 WHERE ino = 16",
      "(SELECT size FROM inodes WHERE ino = 16) = 13 * 4096"},
@@ -212,6 +215,13 @@ static const struct damage damages[] = {
     {"orphan-size", "inode 16 (/a) at -7", "INSERT INTO orphans VALUES(16, -7)",
      "(SELECT size FROM orphans WHERE ino = 16) = 13 * 4096"},
     {"forgotten", "no name and no links", "DELETE FROM orphans", "(SELECT count(*) FROM orphans) = 1"},
+    /* quotas */
+    {"quota-limits", "type 7, id 1: there is no such type",
+     "INSERT INTO quotas VALUES(7, 1, 1, 1, 0, 0, 0, 0, 0)", "NOT EXISTS(SELECT 1 FROM quotas)"},
+    {"quota-limits", "a soft limit is above the hard one",
+     "INSERT INTO quotas VALUES(0, 1, 0, 0, 5, 4, 0, 0, 0)", "NOT EXISTS(SELECT 1 FROM quotas)"},
+    {"quota-time", "ends before the epoch", "INSERT INTO quotas VALUES(1, 2, 3, 4, 5, 6, 7, -8, 0)",
+     "(SELECT blocks_hard FROM quotas WHERE type = 1 AND id = 2 AND grace = 0 AND blocks_end = 0) = 4"},
     /* extents */
     {"extent-stray", "inode 999", "INSERT INTO extents VALUES(999, 0, 300, 2, 0)",
      "(SELECT count(*) FROM extents WHERE ino = 999) = 0"},

@@ -4,7 +4,8 @@
  *
  * Files: super.c (mount, unmount) schema.c (tables) txn.c (statements, the redo log) commit.c (ordered group
  * commit) names.c xattr.c inode.c data.c (map, read, write, allocate) free.c (truncate, punch, orphans)
- * space.c (counters, reservations) freemap.c extmap.c. Below them: metadb.c (SQLite on the device), header.c.
+ * space.c (counters, reservations) accounts.c quota.c (who has how much, and may) freemap.c extmap.c. Below
+ * them: metadb.c (SQLite on the device), header.c.
  *
  * Invariants
  *   1. available + reserved + allocated + pending + unasked == blocks of the data region (space.c).
@@ -13,15 +14,16 @@
  *   3. A block that rows name is used again only after the commit that removed them (space.c, pending).
  *   4. What an op put into the redo log happens in this order, as a whole, or (crash) not at all (txn.c).
  *
- * Lock order: sql_lock > extents.lock of an inode > dirty_lock, space.lock. No SQL is run and no memory
- * allocated under extents.lock. reserve, unreserve, map, read, write and allocate never take sql_lock, except
- * that a reserve that may block commits when that is what makes room.
+ * Lock order: sql_lock > extents.lock of an inode > dirty_lock, space.lock, accounts.lock. No SQL is run and
+ * no memory allocated under extents.lock. reserve, unreserve, map, read, write and allocate never take
+ * sql_lock, except that a reserve that may block commits when that is what makes room.
  */
 #ifndef HF_FS_BLOCKFS_BLOCKFS_H
 #define HF_FS_BLOCKFS_BLOCKFS_H
 
 #include "base/list.h"
 #include "base/lock.h"
+#include "fs/blockfs/accounts.h"
 #include "fs/blockfs/extmap.h"
 #include "fs/blockfs/metadb.h"
 #include "fs/blockfs/space.h"
@@ -33,14 +35,16 @@ extern const struct hf_driver hf_blockfs_driver;
 
 #define HF_BLOCKFS_ROOT_INO 1u
 #define HF_BLOCKFS_FIRST_ID 16u /* the first number for other inodes, and for cookies */
-#define HF_BLOCKFS_SCHEMA 1     /* meta.schema_version */
+#define HF_BLOCKFS_SCHEMA 2     /* meta.schema_version */
 #define HF_BLOCKFS_BUCKETS 1024u
 #define HF_BLOCKFS_NO_CUT UINT64_MAX
 #define HF_BLOCKFS_LOG_MAX (8u << 20) /* bytes of redo log; above it an op commits before it begins */
 
+#define HF_BLOCKFS_INHERIT 0x1u /* inodes.flags: what is made in the directory gets its project */
+
 /* The part of an inode's row that write_inode() moves. */
 struct hf_blockfs_row {
-    uint32_t mode, uid, gid;
+    uint32_t mode, uid, gid, project, flags; /* flags: HF_BLOCKFS_INHERIT */
     int64_t atime_ns, mtime_ns, ctime_ns;
     hf_off_t size;
 };
@@ -48,6 +52,7 @@ struct hf_blockfs_row {
 struct hf_blockfs_inode {
     uint64_t ino; /* set at init */
     struct hf_extmap extents;
+    struct hf_owner owner; /* whom its blocks are charged to: accounts.h */
     /* guarded by sql_lock */
     struct hf_list bucket;
     bool attached; /* some hf_inode has it; else it waits for the commit that stores what it holds */
@@ -74,6 +79,7 @@ struct hf_blockfs {
     bool read_only;
     uint64_t nr_extents_found; /* rows of "extents" at mount */
     struct hf_space space;
+    struct hf_accounts accounts;
 
     struct hf_mutex sql_lock; /* rank SQL */
     /* guarded by sql_lock */
@@ -107,6 +113,9 @@ int hf_blockfs_commit(struct hf_blockfs *fs, uint64_t ticket);
 /* sql_lock held: makes room in the WAL for about `rows` row changes, if needed by a commit, for which the
  * lock is dropped; starts the transaction. */
 int hf_blockfs_make_room(struct hf_blockfs *fs, unsigned rows);
+/* sql_lock held, inside a commit: the same for a few rows, by committing what is there. end: of the data of
+ * the inode that it has so far, in blocks; fi NULL: of no inode in particular. */
+int hf_blockfs_room_inside(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t end);
 /* Puts the inode on the list of the next commit. */
 void hf_blockfs_mark_dirty(struct hf_blockfs *fs, struct hf_blockfs_inode *fi);
 int hf_blockfs_fsync(struct hf_inode *inode, bool datasync);
@@ -127,6 +136,35 @@ void hf_blockfs_inode_changed(struct hf_blockfs *fs, struct hf_inode *inode);
 /* sql_lock held. The running transaction sets the row as the inode and size say. */
 int hf_blockfs_post_row(struct hf_blockfs *fs, uint64_t ino, const struct hf_blockfs_row *row);
 struct hf_blockfs_row hf_blockfs_row_of(struct hf_inode *inode, hf_off_t size);
+
+/* Blocks that the inode has. Takes extents.lock. */
+uint64_t hf_blockfs_count_blocks(struct hf_blockfs_inode *fi);
+
+/* ---- quota.c */
+/* A row of table "quotas": limits, 0: none; grace in seconds, 0: the default; when grace times end. */
+struct hf_blockfs_quota_row {
+    int64_t type, id, blocks_soft, blocks_hard, inodes_soft, inodes_hard, grace, blocks_end, inodes_end;
+};
+/* The row that a statement stands on; columns in that order. */
+struct hf_blockfs_quota_row hf_blockfs_quota_row_read(sqlite3_stmt *stmt);
+/* NULL, or what is impossible about it in a few words. */
+const char *hf_blockfs_quota_row_fault(const struct hf_blockfs_quota_row *row);
+struct hf_quota_limits hf_blockfs_quota_row_limits(const struct hf_blockfs_quota_row *row);
+/* sql_lock held. Who owns the inode, by its row; references as hf_owner_get() (those before are put).
+ * -ENOENT. */
+int hf_blockfs_owner_load(struct hf_blockfs *fs, uint64_t ino, struct hf_owner *owner);
+/* The owner becomes those ids, unless it is them. Nothing is charged to it. 0, -ENOMEM. */
+int hf_blockfs_owner_switch(struct hf_blockfs *fs, const struct hf_owner_ids *ids, struct hf_owner *owner);
+/* sql_lock held. At mount, after blocks were counted: counts inodes, loads limits. */
+int hf_blockfs_quota_load(struct hf_blockfs *fs);
+/* sql_lock held, inside a commit: grace times that began or ended since the last. */
+int hf_blockfs_quota_store(struct hf_blockfs *fs);
+int hf_blockfs_quota_get(struct hf_super *sb, enum hf_quota_type type, uint32_t id,
+                         struct hf_quota *ret_quota);
+int hf_blockfs_quota_set(struct hf_super *sb, const struct hf_quota_limits *limits);
+int hf_blockfs_quota_list(struct hf_super *sb, uint64_t *cursor, unsigned max, struct hf_quota *ret_quotas);
+int hf_blockfs_quota_check(struct hf_super *sb, struct hf_quota_check *ret_check);
+int hf_blockfs_change_owner(struct hf_inode *inode, uint32_t uid, uint32_t gid, uint32_t project);
 
 /* ---- names.c */
 /*

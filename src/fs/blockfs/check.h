@@ -6,7 +6,7 @@
  * passes need of each other is in memory: a node of 48 bytes for each inode, a bit for each used block.
  *
  *   check.c        the frame: headers, the database, the schema, rounds of passes
- *   check_rows.c   meta, inodes, symlinks, xattrs, orphans: rows that make no sense by themselves
+ *   check_rows.c   meta, inodes, symlinks, xattrs, orphans, quotas: rows that make no sense by themselves
  *   check_space.c  extents: owners, bounds, blocks with two owners, data beyond EOF
  *   check_tree.c   names: what they point to, the tree they make, link counts
  *   repair.c       the list of fixes, and carrying them out

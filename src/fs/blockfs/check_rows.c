@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check_rows.c - rows that make no sense by themselves: meta, inodes, symlinks, xattrs, orphans.
+ * check_rows.c - rows that make no sense by themselves: meta, inodes, symlinks, xattrs, orphans, quotas.
  *
  * Rules of repair
  *   - an inode whose kind is not known any more becomes what its other rows show: a symlink, a directory,
@@ -64,7 +64,7 @@ void hf_check_meta(struct hf_check *c)
 /* ---- inodes */
 
 struct inode_row {
-    int64_t ino, mode, uid, gid, nlink, rdev, size;
+    int64_t ino, mode, uid, gid, nlink, rdev, size, project, flags;
     bool has_target;
     int64_t target_len; /* -1: there is a NUL in it */
 };
@@ -82,6 +82,8 @@ static void row_get(sqlite3_stmt *stmt, struct inode_row *row)
                               .target_len = sqlite3_column_int64(stmt, 7)};
     if (sqlite3_column_int64(stmt, 8) != 0)
         row->target_len = -1;
+    row->project = sqlite3_column_int64(stmt, 9);
+    row->flags = sqlite3_column_int64(stmt, 10);
 }
 
 static bool type_known(int64_t mode)
@@ -128,6 +130,12 @@ static void check_numbers(struct hf_check *c, const struct inode_row *row)
                          (long long)row->uid, (long long)row->gid);
         hf_check_fix(c, "UPDATE inodes SET uid = 0, gid = 0, mode = mode & ~%d WHERE ino = %lld", 06077,
                      (long long)row->ino);
+    }
+    if (row->project < 0 || row->project > UINT32_MAX || (row->flags & ~(int64_t)HF_BLOCKFS_INHERIT) != 0) {
+        hf_check_problem(c, "inode-project", row->ino, "it belongs to no project",
+                         "%s belongs to project %lld, with flags %#llo", hf_check_who(c, row->ino),
+                         (long long)row->project, (long long)row->flags);
+        hf_check_fix(c, "UPDATE inodes SET project = 0, flags = 0 WHERE ino = %lld", (long long)row->ino);
     }
     if (row->rdev != 0 && !S_ISCHR(row->mode) && !S_ISBLK(row->mode)) {
         hf_check_problem(c, "inode-rdev", row->ino, "the number goes",
@@ -202,12 +210,13 @@ static void check_root(struct hf_check *c)
         hf_check_fix(c, "UPDATE inodes SET mode = %d, parent = %u WHERE ino = %u", S_IFDIR | 0755,
                      HF_BLOCKFS_ROOT_INO, HF_BLOCKFS_ROOT_INO);
     else
-        hf_check_fix(c,
-                     "INSERT INTO inodes(ino, mode, uid, gid, nlink, rdev, parent, size, atime, mtime, ctime,"
-                     " btime) VALUES(%u, %d, 0, 0, 2, 0, %u, 0, %lld, %lld, %lld, %lld)",
-                     HF_BLOCKFS_ROOT_INO, S_IFDIR | 0755, HF_BLOCKFS_ROOT_INO,
-                     (long long)c->header.created_ns, (long long)c->header.created_ns,
-                     (long long)c->header.created_ns, (long long)c->header.created_ns);
+        hf_check_fix(
+            c,
+            "INSERT INTO inodes(ino, mode, uid, gid, nlink, rdev, parent, size, atime, mtime, ctime,"
+            " btime, project, flags) VALUES(%u, %d, 0, 0, 2, 0, %u, 0, %lld, %lld, %lld, %lld, 0, 0)",
+            HF_BLOCKFS_ROOT_INO, S_IFDIR | 0755, HF_BLOCKFS_ROOT_INO, (long long)c->header.created_ns,
+            (long long)c->header.created_ns, (long long)c->header.created_ns,
+            (long long)c->header.created_ns);
 }
 
 /* ---- rows about inodes */
@@ -278,11 +287,46 @@ static void check_orphans(struct hf_check *c)
     }
 }
 
+/* ---- quotas: what is used is not stored, so limits are all there is to check */
+
+static void check_quotas(struct hf_check *c)
+{
+    sqlite3_stmt *stmt = hf_check_query(
+        c, "quotas",
+        "SELECT type, id, blocks_soft, blocks_hard, inodes_soft, inodes_hard, grace, blocks_end,"
+        " inodes_end FROM quotas");
+
+    while (hf_check_row(c, "quotas", stmt)) {
+        struct hf_blockfs_quota_row row = hf_blockfs_quota_row_read(stmt), timeless = row;
+        const char *fault = hf_blockfs_quota_row_fault(&row);
+
+        if (fault == NULL)
+            continue;
+        timeless.grace = timeless.blocks_end = timeless.inodes_end = 0;
+        if (hf_blockfs_quota_row_fault(&timeless) == NULL) {
+            hf_check_problem(c, "quota-time", 0, "the times are set to 0: the limits stay",
+                             "table quotas: type %lld, id %lld: %s", (long long)row.type, (long long)row.id,
+                             fault);
+            hf_check_fix(
+                c,
+                "UPDATE quotas SET grace = 0, blocks_end = 0, inodes_end = 0 WHERE type = %lld AND id ="
+                " %lld",
+                (long long)row.type, (long long)row.id);
+        } else {
+            hf_check_problem(c, "quota-limits", 0, "the row goes: that id has no limits then",
+                             "table quotas: type %lld, id %lld: %s", (long long)row.type, (long long)row.id,
+                             fault);
+            hf_check_fix(c, "DELETE FROM quotas WHERE type = %lld AND id = %lld", (long long)row.type,
+                         (long long)row.id);
+        }
+    }
+}
+
 void hf_check_inodes(struct hf_check *c)
 {
     static const char text[] =
         "SELECT i.ino, i.mode, i.uid, i.gid, i.nlink, i.rdev, i.size, length(s.target),"
-        " instr(s.target, x'00') FROM inodes AS i LEFT JOIN symlinks AS s"
+        " instr(s.target, x'00'), i.project, i.flags FROM inodes AS i LEFT JOIN symlinks AS s"
         " ON s.ino = i.ino ORDER BY i.ino";
     sqlite3_stmt *stmt = hf_check_query(c, "inodes", text);
     uint64_t nr = 0;
@@ -298,4 +342,5 @@ void hf_check_inodes(struct hf_check *c)
     check_stray_symlinks(c);
     check_xattrs(c);
     check_orphans(c);
+    check_quotas(c);
 }

@@ -6,8 +6,9 @@
  *   1. notes for each dirty inode its row, then marks its PENDING extents SYNC: what was write()n or
  *      preallocated until now
  *   2. flushes the device: the data of all SYNC extents is durable
- *   3. puts the rows of SYNC extents, then the noted inode rows, into the running transaction, with the names
- * ops and the like that are there already. Data beyond the size that is stored then waits for a later commit
+ *   3. puts the rows of SYNC extents, then the noted inode rows, then grace times of quotas, into the running
+ * transaction, with the names ops and the like that are there already. Data beyond the size that is stored
+ * then waits for a later commit
  *   4. commits it; SQLite flushes again. What the transaction freed can be used again.
  * Rows are noted before extents are marked, so no noted size covers data that the flush does not. If the WAL
  * gets full in 3, what is there is committed and a new transaction begins; the size then goes as far as the
@@ -116,13 +117,14 @@ static int size_so_far(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint6
 
 /* Commits what is in the transaction if there may be no room for some more rows in it. end: of the data of
  * the inode that it has so far, in blocks. */
-static int room_inside(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t end)
+int hf_blockfs_room_inside(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t end)
 {
     int rc = hf_txn_start(&fs->txn);
 
     if (rc != 0 || hf_metadb_wal_room(fs->txn.db) >= 4 * HF_METADB_ROW_PAGES || fs->txn.log_len == 0)
         return rc;
-    rc = size_so_far(fs, fi, end);
+    if (fi != NULL)
+        rc = size_so_far(fs, fi, end);
     if (rc == 0)
         rc = txn_commit(fs);
     return rc != 0 ? rc : hf_txn_start(&fs->txn);
@@ -133,7 +135,7 @@ static int store_extent(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, cons
 {
     bool unwritten = !(ext->flags & HF_EXT_DATA);
     size_t mark;
-    int rc = room_inside(fs, fi, *end);
+    int rc = hf_blockfs_room_inside(fs, fi, *end);
 
     if (rc != 0)
         return rc;
@@ -221,7 +223,7 @@ static int store_inode(struct hf_blockfs *fs, struct hf_blockfs_inode *fi) HF_NO
     if (rc == 0)
         rc = store_extents(fs, fi, &end);
     if (rc == 0)
-        rc = room_inside(fs, fi, end);
+        rc = hf_blockfs_room_inside(fs, fi, end);
     if (rc != 0)
         return rc;
     hf_mutex_lock(&fs->dirty_lock); /* sql_lock keeps truncate, which settles the row itself, away */
@@ -275,6 +277,8 @@ static int commit_run(struct hf_blockfs *fs) HF_NO_TSA
     hf_mutex_lock(&fs->sql_lock);
     for (struct hf_blockfs_inode *fi = chain; fi != NULL && rc == 0; fi = fi->commit_next)
         rc = store_inode(fs, fi);
+    if (rc == 0)
+        rc = hf_blockfs_quota_store(fs);
     if (rc == 0)
         rc = txn_commit(fs);
     for (; chain != NULL; chain = next) {

@@ -75,13 +75,28 @@ static int reserve_wait(struct hf_blockfs *fs, uint64_t nr)
     return rc;
 }
 
-static int reserve_blocks(struct hf_blockfs *fs, uint64_t nr, unsigned flags)
+/* Charges and reserves as one step. -EDQUOT; -ENOSPC: not available now; and `leave` stays for others. */
+static int reserve_now(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t nr, uint64_t leave,
+                       unsigned flags)
+{
+    struct hf_charge charge;
+    bool taken;
+    int rc = hf_charge_begin(&fs->accounts, &fi->owner, nr, 0, flags, &charge);
+
+    if (rc != 0)
+        return rc;
+    taken = hf_space_try_reserve(&fs->space, nr, leave);
+    hf_charge_end(&charge, taken);
+    return taken ? 0 : -ENOSPC;
+}
+
+static int reserve_blocks(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t nr, unsigned flags)
 {
     for (int tries = 0; tries < RESERVE_TRIES; tries++) {
-        int rc;
+        int rc = reserve_now(fs, fi, nr, 0, flags);
 
-        if (hf_space_try_reserve(&fs->space, nr, 0))
-            return 0;
+        if (rc != -ENOSPC)
+            return rc;
         if (hf_space_possible(&fs->space) < nr)
             return -ENOSPC;
         if (flags & HF_NOWAIT)
@@ -96,18 +111,27 @@ static int reserve_blocks(struct hf_blockfs *fs, uint64_t nr, unsigned flags)
 int hf_blockfs_reserve(struct hf_inode *inode, uint64_t nr, unsigned flags)
 {
     struct hf_blockfs *fs = hf_blockfs_of(inode->sb);
+    struct hf_blockfs_inode *fi = hf_blockfs_inode_of(inode);
 
     if (fs->read_only)
         return -EROFS;
-    /* Plenty: an eighth of the volume stays for stores that really come. */
+    /* Plenty: an eighth of the volume, and of each limit, stays for stores that really come. */
     if (flags & HF_SPECULATIVE)
-        return hf_space_try_reserve(&fs->space, nr, fs->space.total / 8) ? 0 : -ENOSPC;
-    return reserve_blocks(fs, nr, flags);
+        return reserve_now(fs, fi, nr, fs->space.total / 8, flags);
+    return reserve_blocks(fs, fi, nr, flags);
+}
+
+/* Gives back what was reserved for the inode. */
+static void unreserve(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t nr)
+{
+    hf_release_begin(&fs->accounts, &fi->owner);
+    hf_space_unreserve(&fs->space, nr);
+    hf_release_end(&fi->owner, nr, 0);
 }
 
 void hf_blockfs_unreserve(struct hf_inode *inode, uint64_t nr)
 {
-    hf_space_unreserve(&hf_blockfs_of(inode->sb)->space, nr);
+    unreserve(hf_blockfs_of(inode->sb), hf_blockfs_inode_of(inode), nr);
 }
 
 /* ---- giving them to the file */
@@ -161,6 +185,8 @@ int hf_blockfs_allocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr)
     int rc;
 
     hf_runs_init(&runs);
+    hf_release_begin(&fs->accounts,
+                     &fi->owner); /* stays charged; but who looks meanwhile must see one of both */
     rc = hf_space_alloc(&fs->space, goal_of(fs, fi, blk), nr, &runs);
     if (rc == 0)
         rc = hf_extmap_lock_for(&fi->extents, extents_of(&runs, nr));
@@ -171,6 +197,7 @@ int hf_blockfs_allocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr)
     } else if (runs.nr != 0) {
         hf_space_unalloc(&fs->space, nr, &runs);
     }
+    hf_release_end(&fi->owner, 0, 0);
     hf_runs_done(&runs);
     return rc;
 }
@@ -282,6 +309,7 @@ static int fill_holes(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64
     int rc = 0;
 
     hf_runs_init(&runs);
+    hf_release_begin(&fs->accounts, &fi->owner); /* as in allocate() */
     if (nr != 0)
         rc = hf_space_alloc(&fs->space, goal_of(fs, fi, holes->v[0].blk), nr, &runs);
     if (rc == 0)
@@ -294,6 +322,7 @@ static int fill_holes(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64
     } else if (runs.nr != 0) {
         hf_space_unalloc(&fs->space, nr, &runs);
     }
+    hf_release_end(&fi->owner, 0, 0);
     hf_runs_done(&runs);
     return rc;
 }
@@ -319,11 +348,11 @@ int hf_blockfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr, ui
         rc = collect_holes(fi, blk, blk + nr, &holes, &nr_holes);
     assert(rc != 0 || promised <= nr_holes);
     if (rc == 0)
-        rc = reserve_blocks(fs, nr_holes - promised, 0);
+        rc = reserve_blocks(fs, fi, nr_holes - promised, 0);
     if (rc == 0) {
         rc = fill_holes(fs, fi, blk, blk + nr, &holes, nr_holes);
         if (rc != 0)
-            hf_space_unreserve(&fs->space, nr_holes - promised);
+            unreserve(fs, fi, nr_holes - promised);
     }
     if (rc == 0) {
         hf_blockfs_mark_dirty(fs, fi);

@@ -72,6 +72,7 @@ static int batch_free(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64
 {
     struct hf_ext exts[FREE_BATCH];
     size_t n = batch_collect(fi, start, end, exts);
+    uint64_t nr = 0;
     int rc;
 
     if (n == FREE_BATCH)
@@ -92,8 +93,10 @@ static int batch_free(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64
             hf_space_free_later(&fs->space, exts[i].pblk, exts[i].len);
         else
             hf_space_free_now(&fs->space, exts[i].pblk, exts[i].len);
-        *freed += exts[i].len;
+        nr += exts[i].len;
     }
+    hf_owner_release(&fs->accounts, &fi->owner, nr, 0);
+    *freed += nr;
     *ret_next = end;
     return rc;
 }
@@ -247,6 +250,7 @@ int hf_blockfs_delete_inode(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, 
         first = first != 0 ? first : rc;
     }
     fs->nr_inodes--;
+    hf_owner_release(&fs->accounts, &fi->owner, 0, 1);
     return first;
 }
 

@@ -27,6 +27,8 @@ struct hf_blockfs_row hf_blockfs_row_of(struct hf_inode *inode, hf_off_t size)
         .mode = inode->mode,
         .uid = inode->uid,
         .gid = inode->gid,
+        .project = inode->project,
+        .flags = inode->project_inherit ? HF_BLOCKFS_INHERIT : 0,
         .atime_ns = inode->atime_ns,
         .mtime_ns = atomic_load(&inode->mtime_ns),
         .ctime_ns = atomic_load(&inode->ctime_ns),
@@ -39,7 +41,7 @@ int hf_blockfs_post_row(struct hf_blockfs *fs, uint64_t ino, const struct hf_blo
     return hf_txn_post(&fs->txn, HF_STMT_INODE_SET,
                        HF_ARGS(HF_INT(ino), HF_INT(row->mode), HF_INT(row->uid), HF_INT(row->gid),
                                HF_INT(row->atime_ns), HF_INT(row->mtime_ns), HF_INT(row->ctime_ns),
-                               HF_INT(row->size)));
+                               HF_INT(row->size), HF_INT(row->project), HF_INT(row->flags)));
 }
 
 void hf_blockfs_inode_changed(struct hf_blockfs *fs, struct hf_inode *inode)
@@ -95,6 +97,7 @@ void hf_blockfs_inode_free(struct hf_blockfs *fs, struct hf_blockfs_inode *fi)
         fs->nr_detached--;
     hf_list_del(&fi->bucket);
     hf_extmap_done(&fi->extents);
+    hf_owner_put(&fs->accounts, &fi->owner);
     free(fi);
 }
 
@@ -119,6 +122,7 @@ static int extent_load(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, sqlit
         return rc;
     hf_extmap_insert(&fi->extents, &ext);
     hf_extmap_unlock(&fi->extents);
+    atomic_fetch_add(&fi->owner.word, ext.len); /* its accounts have them since mount */
     *end = hf_ext_end(&ext);
     return 0;
 }
@@ -165,9 +169,12 @@ int hf_blockfs_inode_get(struct hf_blockfs *fs, uint64_t ino, struct hf_blockfs_
     hf_list_init(&fi->bucket);
     hf_list_init(&fi->dirty);
     hf_extmap_init(&fi->extents);
-    rc = extents_load(fs, fi);
+    rc = hf_blockfs_owner_load(fs, ino, &fi->owner);
+    if (rc == 0)
+        rc = extents_load(fs, fi);
     if (rc != 0) {
         hf_extmap_done(&fi->extents);
+        hf_owner_put(&fs->accounts, &fi->owner);
         free(fi);
         return rc;
     }
@@ -236,6 +243,8 @@ static int row_load(struct hf_blockfs *fs, struct hf_inode *inode)
     atomic_store(&inode->mtime_ns, sqlite3_column_int64(stmt, 8));
     atomic_store(&inode->ctime_ns, sqlite3_column_int64(stmt, 9));
     inode->btime_ns = sqlite3_column_int64(stmt, 10);
+    inode->project = (uint32_t)sqlite3_column_int64(stmt, 11);
+    inode->project_inherit = sqlite3_column_int64(stmt, 12) & HF_BLOCKFS_INHERIT;
     sqlite3_reset(stmt);
     inode->nlink = (uint32_t)nlink;
     atomic_store(&inode->size, size);
@@ -258,6 +267,8 @@ static void row_overlay(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, stru
         inode->mode = row->mode;
         inode->uid = row->uid;
         inode->gid = row->gid;
+        inode->project = row->project;
+        inode->project_inherit = row->flags & HF_BLOCKFS_INHERIT;
         inode->atime_ns = row->atime_ns;
         atomic_store(&inode->mtime_ns, row->mtime_ns);
         atomic_store(&inode->ctime_ns, row->ctime_ns);
@@ -266,7 +277,7 @@ static void row_overlay(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, stru
     hf_mutex_unlock(&fs->dirty_lock);
 }
 
-static uint64_t count_blocks(struct hf_blockfs_inode *fi)
+uint64_t hf_blockfs_count_blocks(struct hf_blockfs_inode *fi)
 {
     struct hf_ext exts[SCAN_BATCH];
     uint64_t start = 0, nr = 0;
@@ -298,7 +309,7 @@ int hf_blockfs_read_inode(struct hf_inode *inode)
         row_overlay(fs, fi, inode);
         /* Whether the running transaction made or changed it is not known: assume so. */
         atomic_store(&fi->txn, fs->txn.log_len != 0 ? atomic_load(&fs->txn.id) : 0);
-        atomic_store(&inode->blocks, count_blocks(fi));
+        atomic_store(&inode->blocks, hf_blockfs_count_blocks(fi));
         inode->fs = fi;
     }
     hf_mutex_unlock(&fs->sql_lock);
@@ -325,6 +336,7 @@ static void free_unwritten(struct hf_blockfs *fs, struct hf_blockfs_inode *fi) H
             hf_extmap_remove(&fi->extents, exts[i].lblk, start);
             hf_extmap_unlock(&fi->extents);
             hf_space_free_now(&fs->space, exts[i].pblk, exts[i].len);
+            hf_owner_release(&fs->accounts, &fi->owner, exts[i].len, 0);
         }
     } while (n == SCAN_BATCH);
 }

@@ -218,9 +218,16 @@ int hf_blockfs_lookup(struct hf_inode *dir, const char *name, uint64_t *ret_ino)
     return rc;
 }
 
+/* Whom a new inode in dir is charged to. */
+static struct hf_owner_ids new_owner(const struct hf_inode *dir, const struct hf_create *how)
+{
+    return (struct hf_owner_ids){{how->uid, how->gid, dir->project_inherit ? dir->project : 0}};
+}
+
 static int create_rows(struct hf_blockfs *fs, struct hf_inode *dir, const char *name,
                        const struct hf_create *how, uint64_t *ret_ino)
 {
+    struct hf_owner_ids ids = new_owner(dir, how);
     bool is_dir = S_ISDIR(how->mode), is_link = S_ISLNK(how->mode);
     size_t target_len = is_link ? strlen(how->target) : 0;
     uint64_t ino = 0;
@@ -233,7 +240,8 @@ static int create_rows(struct hf_blockfs *fs, struct hf_inode *dir, const char *
                                         : is_dir     ? 2
                                                      : 1),
                                  HF_INT(how->rdev), HF_INT(is_dir ? dir->ino : 0), HF_INT(target_len),
-                                 HF_INT(how->now_ns)));
+                                 HF_INT(how->now_ns), HF_INT(ids.id[HF_QUOTA_PROJECT]),
+                                 HF_INT(is_dir && dir->project_inherit ? HF_BLOCKFS_INHERIT : 0)));
     if (rc == -EEXIST)
         rc = hf_blockfs_damaged(fs, "table meta: next_id %llu is in use", (unsigned long long)ino);
     if (rc == 0 && is_link)
@@ -248,9 +256,27 @@ static int create_rows(struct hf_blockfs *fs, struct hf_inode *dir, const char *
     return rc;
 }
 
+/* Charges an inode to its owner-to-be. 0: hf_owner_put() is due. */
+static int create_charge(struct hf_blockfs *fs, const struct hf_owner_ids *ids, struct hf_owner *ret_owner)
+{
+    struct hf_charge charge;
+    int rc = hf_owner_get(&fs->accounts, ids, ret_owner);
+
+    if (rc != 0)
+        return rc;
+    rc = hf_charge_begin(&fs->accounts, ret_owner, 0, 1, 0, &charge);
+    if (rc == 0)
+        hf_charge_end(&charge, true);
+    else
+        hf_owner_put(&fs->accounts, ret_owner);
+    return rc;
+}
+
 int hf_blockfs_create(struct hf_inode *dir, const char *name, const struct hf_create *how, uint64_t *ret_ino)
 {
     struct hf_blockfs *fs = hf_blockfs_of(dir->sb);
+    struct hf_owner_ids ids = new_owner(dir, how);
+    struct hf_owner owner = {0};
     struct changes changes = {0};
     size_t mark;
     int rc = hf_blockfs_op_begin(fs, OP_ROWS, LINK_PAGES, &mark);
@@ -258,13 +284,18 @@ int hf_blockfs_create(struct hf_inode *dir, const char *name, const struct hf_cr
     if (name != NULL)
         change_dir(&changes, dir, S_ISDIR(how->mode) ? 1 : 0);
     if (rc == 0)
+        rc = create_charge(fs, &ids, &owner);
+    if (rc == 0)
         rc = create_rows(fs, dir, name, how, ret_ino);
     if (rc == 0)
         rc = changes_store(fs, &changes, how->now_ns);
     if (rc == 0) {
         changes_apply(fs, &changes, how->now_ns);
         fs->nr_inodes++;
+    } else if (owner.of[0] != NULL) {
+        hf_owner_release(&fs->accounts, &owner, 0, 1);
     }
+    hf_owner_put(&fs->accounts, &owner);
     return hf_blockfs_op_end(fs, mark, rc);
 }
 

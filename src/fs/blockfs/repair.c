@@ -82,8 +82,8 @@ static void lost_found_make(struct hf_check *c, const char *name)
     ns = (long long)now.tv_sec * 1000000000 + now.tv_nsec;
     hf_check_fix(
         c,
-        "INSERT INTO inodes(ino, mode, uid, gid, nlink, rdev, parent, size, atime, mtime, ctime, btime)"
-        " VALUES(%lld, %d, 0, 0, 2, 0, %u, 0, %lld, %lld, %lld, %lld);"
+        "INSERT INTO inodes(ino, mode, uid, gid, nlink, rdev, parent, size, atime, mtime, ctime, btime,"
+        " project, flags) VALUES(%lld, %d, 0, 0, 2, 0, %u, 0, %lld, %lld, %lld, %lld, 0, 0);"
         "INSERT INTO names(dir, cookie, name, ino, type) VALUES(%u, %lld, CAST(%Q AS BLOB), %lld, %d);"
         "UPDATE inodes SET nlink = nlink + 1 WHERE ino = %u;"
         "UPDATE meta SET next_id = %lld",

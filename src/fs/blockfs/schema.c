@@ -7,7 +7,7 @@
  * them. extents   one row per run of blocks; unwritten: preallocated, reads as zeros names     cookie: the
  * order of readdir(); never used twice orphans   inodes that a crash must not leave half freed: size 0 and no
  * links: deleted; else blocks beyond size meta      one row xattrs    extended
- * attributes, one row each
+ * attributes, one row each quotas    limits of users, groups and projects that have some (quota.c)
  */
 #include "fs/blockfs/blockfs.h"
 
@@ -19,7 +19,8 @@ static const char tables[] =
     "CREATE TABLE inodes(ino INTEGER PRIMARY KEY, mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER "
     "NOT NULL,"
     " nlink INTEGER NOT NULL, rdev INTEGER NOT NULL, parent INTEGER NOT NULL, size INTEGER NOT NULL,"
-    " atime INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, btime INTEGER NOT NULL) STRICT;"
+    " atime INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, btime INTEGER NOT NULL,"
+    " project INTEGER NOT NULL, flags INTEGER NOT NULL) STRICT;"
     "CREATE TABLE names(dir INTEGER NOT NULL, cookie INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER NOT "
     "NULL,"
     " type INTEGER NOT NULL, PRIMARY KEY(dir, cookie)) STRICT, WITHOUT ROWID;"
@@ -30,7 +31,13 @@ static const char tables[] =
     " unwritten INTEGER NOT NULL, PRIMARY KEY(ino, lblk)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE xattrs(ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL,"
     " PRIMARY KEY(ino, name)) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE orphans(ino INTEGER PRIMARY KEY, size INTEGER NOT NULL) STRICT;";
+    "CREATE TABLE orphans(ino INTEGER PRIMARY KEY, size INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE quotas(type INTEGER NOT NULL, id INTEGER NOT NULL, blocks_soft INTEGER NOT NULL, "
+    "blocks_hard "
+    "INTEGER NOT NULL,"
+    " inodes_soft INTEGER NOT NULL, inodes_hard INTEGER NOT NULL, grace INTEGER NOT NULL,"
+    " blocks_end INTEGER NOT NULL, inodes_end INTEGER NOT NULL, PRIMARY KEY(type, id)) STRICT, WITHOUT "
+    "ROWID;";
 
 int hf_blockfs_schema_populate(sqlite3 *db, const struct hf_blockfs_header *header, int64_t now_ns)
 {
@@ -40,7 +47,7 @@ int hf_blockfs_schema_populate(sqlite3 *db, const struct hf_blockfs_header *head
     (void)header;
     snprintf(rows, sizeof(rows),
              "INSERT INTO meta VALUES(%d, %u);"
-             "INSERT INTO inodes VALUES(%u, %u, 0, 0, 2, 0, %u, 0, %lld, %lld, %lld, %lld);",
+             "INSERT INTO inodes VALUES(%u, %u, 0, 0, 2, 0, %u, 0, %lld, %lld, %lld, %lld, 0, 0);",
              HF_BLOCKFS_SCHEMA, HF_BLOCKFS_FIRST_ID, HF_BLOCKFS_ROOT_INO, S_IFDIR | 0755u,
              HF_BLOCKFS_ROOT_INO, (long long)now_ns, (long long)now_ns, (long long)now_ns, (long long)now_ns);
     rc = sqlite3_exec(db, tables, NULL, NULL, NULL);

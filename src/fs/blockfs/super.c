@@ -40,9 +40,10 @@ struct extent_row {
     int64_t ino, lblk, pblk, len, unwritten;
 };
 
-static int extent_check(struct hf_blockfs *fs, const struct extent_row *prev, const struct extent_row *row)
+/* owner: of prev; afterwards of row, and charged for it. */
+static int extent_check(struct hf_blockfs *fs, const struct extent_row *prev, const struct extent_row *row,
+                        struct hf_owner *owner)
 {
-    int64_t nlink;
     int rc = 0;
 
     if (row->ino <= 0 || row->len <= 0 || row->len > UINT32_MAX || row->lblk < 0 || row->lblk > (1ll << 62) ||
@@ -55,7 +56,7 @@ static int extent_check(struct hf_blockfs *fs, const struct extent_row *prev, co
         return hf_blockfs_damaged(fs, "table extents: inode %lld has two extents at block %lld",
                                   (long long)row->ino, (long long)row->lblk);
     if (prev->ino != row->ino)
-        rc = hf_txn_number(&fs->txn, HF_STMT_INODE_NLINK, HF_ARGS(HF_INT(row->ino)), &nlink);
+        rc = hf_blockfs_owner_load(fs, (uint64_t)row->ino, owner);
     if (rc == -ENOENT)
         return hf_blockfs_damaged(fs, "table extents: inode %lld has blocks, but no row in table inodes",
                                   (long long)row->ino);
@@ -66,12 +67,15 @@ static int extent_check(struct hf_blockfs *fs, const struct extent_row *prev, co
         return hf_blockfs_damaged(fs,
                                   "table extents: inode %lld, block %lld: another extent has its blocks, too",
                                   (long long)row->ino, (long long)row->lblk);
+    if (rc == 0)
+        hf_owner_count(owner, (uint64_t)row->len, 0);
     return rc;
 }
 
 static int load_extents(struct hf_blockfs *fs)
 {
     struct extent_row prev = {.ino = 0};
+    struct hf_owner owner = {0};
     sqlite3_stmt *stmt;
     uint64_t nr = 0;
     int rc = hf_txn_query(&fs->txn, HF_STMT_EXTENT_ALL, NULL, 0, &stmt);
@@ -85,13 +89,14 @@ static int load_extents(struct hf_blockfs *fs)
                                  .len = sqlite3_column_int64(stmt, 3),
                                  .unwritten = sqlite3_column_int64(stmt, 4)};
 
-        rc = extent_check(fs, &prev, &row);
+        rc = extent_check(fs, &prev, &row, &owner);
         if (rc != 0)
             break;
         prev = row;
         nr++;
     }
     sqlite3_reset(stmt);
+    hf_owner_put(&fs->accounts, &owner);
     fs->nr_extents_found = nr;
     hf_freemap_trim(&fs->space.pool);
     if (fs->space.thin)
@@ -131,6 +136,13 @@ static int load_meta(struct hf_blockfs *fs)
                  (long long)version, HF_BLOCKFS_SCHEMA);
         return -EPROTONOSUPPORT;
     }
+    if (rc == 0 && version > 0 && version < HF_BLOCKFS_SCHEMA) {
+        snprintf(fs->sb->error_text, sizeof(fs->sb->error_text),
+                 "the volume's tables have version %lld, of before the first release; this program knows %d: "
+                 "copy its files out with the program that made it",
+                 (long long)version, HF_BLOCKFS_SCHEMA);
+        return -EPROTONOSUPPORT;
+    }
     if (rc == 0)
         rc = read_pair(fs, HF_STMT_INODE_COUNT, &nr_inodes, &max_ino);
     if (rc != 0)
@@ -167,7 +179,9 @@ static int load(struct hf_blockfs *fs)
     rc = load_meta(fs);
     if (rc == 0)
         rc = check_root(fs);
-    return rc != 0 ? rc : load_extents(fs);
+    if (rc == 0)
+        rc = load_extents(fs);
+    return rc != 0 ? rc : hf_blockfs_quota_load(fs);
 }
 
 /* ---- mount and unmount */
@@ -182,6 +196,7 @@ static void fs_free(struct hf_blockfs *fs)
         }
     }
     hf_space_done(&fs->space);
+    hf_accounts_done(&fs->accounts);
     free(fs);
 }
 
@@ -197,6 +212,7 @@ static struct hf_blockfs *fs_new(struct hf_super *sb)
     hf_mutex_init(&fs->sql_lock, HF_RANK_SQL);
     hf_mutex_init(&fs->dirty_lock, HF_RANK_SPACE);
     hf_list_init(&fs->dirty);
+    hf_accounts_init(&fs->accounts);
     for (size_t b = 0; b < HF_BLOCKFS_BUCKETS; b++)
         hf_list_init(&fs->buckets[b]);
     return fs;
@@ -376,4 +392,9 @@ const struct hf_driver hf_blockfs_driver = {
     .punch = hf_blockfs_punch,
     .read = hf_blockfs_read,
     .write = hf_blockfs_write,
+    .change_owner = hf_blockfs_change_owner,
+    .quota_get = hf_blockfs_quota_get,
+    .quota_set = hf_blockfs_quota_set,
+    .quota_list = hf_blockfs_quota_list,
+    .quota_check = hf_blockfs_quota_check,
 };

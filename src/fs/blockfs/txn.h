@@ -27,17 +27,28 @@
     X(META_SET, 0, "UPDATE meta SET next_id = ?1")                                                          \
     X(INODE_COUNT, 0, "SELECT count(*), coalesce(max(ino), 0) FROM inodes")                                 \
     X(INODE_GET, 0,                                                                                         \
-      "SELECT mode, uid, gid, nlink, rdev, parent, size, atime, mtime, ctime, btime FROM inodes WHERE ino " \
-      "= ?1")                                                                                               \
+      "SELECT mode, uid, gid, nlink, rdev, parent, size, atime, mtime, ctime, btime, project, flags"        \
+      " FROM inodes WHERE ino = ?1")                                                                        \
     X(INODE_NLINK, 0, "SELECT nlink FROM inodes WHERE ino = ?1")                                            \
     X(INODE_INSERT, 0,                                                                                      \
-      "INSERT INTO inodes(ino, mode, uid, gid, nlink, rdev, parent, size, atime, mtime, ctime, btime)"      \
-      " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9, ?9)")                                            \
+      "INSERT INTO inodes(ino, mode, uid, gid, nlink, rdev, parent, size, atime, mtime, ctime, btime,"      \
+      " project, flags) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9, ?9, ?10, ?11)")                  \
     X(INODE_SET, 0,                                                                                         \
-      "UPDATE inodes SET mode = ?2, uid = ?3, gid = ?4, atime = ?5, mtime = ?6, ctime = ?7, size = ?8"      \
-      " WHERE ino = ?1")                                                                                    \
+      "UPDATE inodes SET mode = ?2, uid = ?3, gid = ?4, atime = ?5, mtime = ?6, ctime = ?7, size = ?8,"     \
+      " project = ?9, flags = ?10 WHERE ino = ?1")                                                          \
     X(INODE_LINKS, 0, "UPDATE inodes SET nlink = ?2, parent = ?3, mtime = ?4, ctime = ?5 WHERE ino = ?1")   \
     X(INODE_DELETE, 0, "DELETE FROM inodes WHERE ino = ?1")                                                 \
+    X(INODE_OWNER, 0, "SELECT uid, gid, project FROM inodes WHERE ino = ?1")                                \
+    X(INODE_OWNERS, 0, "SELECT uid, gid, project FROM inodes")                                              \
+    X(INODE_CHARGES, 0,                                                                                     \
+      "SELECT uid, gid, project, ino, (SELECT coalesce(sum(len), 0) FROM extents WHERE ino = inodes.ino)"   \
+      " FROM inodes")                                                                                       \
+    X(QUOTA_ALL, 0,                                                                                         \
+      "SELECT type, id, blocks_soft, blocks_hard, inodes_soft, inodes_hard, grace, blocks_end, inodes_end"  \
+      " FROM quotas")                                                                                       \
+    X(QUOTA_SET, 0, "INSERT OR REPLACE INTO quotas VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0)")               \
+    X(QUOTA_GRACE, 0, "UPDATE quotas SET blocks_end = ?3, inodes_end = ?4 WHERE type = ?1 AND id = ?2")     \
+    X(QUOTA_DELETE, 0, "DELETE FROM quotas WHERE type = ?1 AND id = ?2")                                    \
     X(NAME_GET, 0, "SELECT ino, cookie, type FROM names WHERE dir = ?1 AND name = ?2")                      \
     X(NAME_INSERT, 0, "INSERT INTO names(dir, cookie, name, ino, type) VALUES(?1, ?2, ?3, ?4, ?5)")         \
     X(NAME_MOVE, 0, "UPDATE names SET dir = ?3, cookie = ?4, name = ?5 WHERE dir = ?1 AND cookie = ?2")     \
