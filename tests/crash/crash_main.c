@@ -1,8 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* crash_main.c - crash_main() of crash_util.h: workloads as cmocka cases. */
+/*
+ * crash_main.c - crash_main() of crash_util.h: workloads as cmocka cases, and as negative controls.
+ *
+ * A control runs the cases in a child with one rule of the write order broken. Its output is nobody's
+ * business: only whether a check failed counts. A child that a signal ends has not been caught by a check,
+ * and does not count.
+ */
 #include "crash_util.h"
 
+#include "fs/blockfs/testing.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+
 #define MAX_CASES 8
+
+static const struct {
+    const char *name, *text;
+} breaks[] = {
+#define X(name, text) {#name, text},
+    HF_BLOCKFS_BREAKS(X)
+#undef X
+};
 
 static void run_case(void **state)
 {
@@ -12,15 +31,60 @@ static void run_case(void **state)
         c->workload(c->config, seed);
 }
 
-int crash_main(const struct crash_case *cases, size_t nr)
+static int run_cases(const struct crash_case *cases, size_t nr)
 {
     struct CMUnitTest tests[MAX_CASES] = {0};
 
-    assert_true(nr <= MAX_CASES);
-    for (size_t i = 0; i < nr; i++)
+    for (size_t i = 0; i < nr && i < MAX_CASES; i++)
         tests[i] = (struct CMUnitTest){
             .name = cases[i].name, .test_func = run_case, .initial_state = (void *)(uintptr_t)&cases[i]};
-    return _cmocka_run_group_tests("tests", tests, nr, NULL, NULL);
+    return nr > MAX_CASES ? 99 : _cmocka_run_group_tests("tests", tests, nr, NULL, NULL);
+}
+
+/* Case after case until one fails. */
+static void run_broken(const struct crash_case *cases, size_t nr, int which)
+{
+    int null = open("/dev/null", O_WRONLY);
+    int failed = 0;
+
+    dup2(null, STDOUT_FILENO);
+    dup2(null, STDERR_FILENO);
+    atomic_store(&hf_test_break, which);
+    for (size_t i = 0; i < nr && !failed; i++)
+        failed = run_cases(&cases[i], 1);
+    _exit(failed ? 1 : 0);
+}
+
+static int control(const struct crash_case *cases, size_t nr, const char *name)
+{
+    int which = 0, status;
+    pid_t child;
+
+    for (size_t i = 0; i < sizeof(breaks) / sizeof(breaks[0]); i++)
+        if (strcmp(breaks[i].name, name) == 0)
+            which = (int)i + 1;
+    if (!which) {
+        fprintf(stderr, "there is no rule %s\n", name);
+        return 2;
+    }
+    child = fork();
+    if (child == 0)
+        run_broken(cases, nr, which);
+    if (child < 0 || waitpid(child, &status, 0) != child) {
+        perror("fork");
+        return 2;
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 1)
+        return 0;
+    fprintf(stderr, "%s, and no case fails for it (status %#x)\n", breaks[which - 1].text, (unsigned)status);
+    return 1;
+}
+
+int crash_main(const struct crash_case *cases, size_t nr)
+{
+    const char *name = getenv("CRASH_BREAK");
+
+    return name ? control(cases, nr, name) : run_cases(cases, nr);
 }
 
 int crash_main_usual(void (*workload)(const struct crash_config *config, uint64_t seed), unsigned nr_seeds)

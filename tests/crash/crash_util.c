@@ -355,6 +355,11 @@ void crash_msync(struct crash *crash, unsigned nr, hf_off_t off, hf_off_t len)
     crash_op_end(crash, op);
 }
 
+void crash_msync_async(struct crash *crash, unsigned nr)
+{
+    assert_ok(hf_msync(crash->files[nr].map, CRASH_FILE_MAX, MS_ASYNC));
+}
+
 void crash_sync_dir(struct crash *crash)
 {
     size_t op = crash_op_begin(crash, (struct crash_op){.kind = OP_SYNC_DIR});

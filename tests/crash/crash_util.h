@@ -97,6 +97,8 @@ void crash_unlink(struct crash *crash, unsigned name);
 void crash_fsync(struct crash *crash, unsigned nr);
 void crash_fdatasync(struct crash *crash, unsigned nr);
 void crash_msync(struct crash *crash, unsigned nr, hf_off_t off, hf_off_t len);
+/* Begins to write what was stored to the mapping; confirms nothing. */
+void crash_msync_async(struct crash *crash, unsigned nr);
 void crash_sync_dir(struct crash *crash);
 void crash_sync(struct crash *crash);
 
@@ -117,7 +119,9 @@ void crash_fail(const char *file, int line, const char *cond, const char *format
 unsigned crash_points(unsigned wanted);
 
 /*
- * main() of a workload: a cmocka case for each configuration, seed after seed.
+ * main() of a workload: a cmocka case for each configuration, seed after seed. With CRASH_BREAK=NAME in the
+ * environment that rule of the write order is broken (src/fs/blockfs/testing.h), and the program succeeds
+ * only if a case fails.
  */
 struct crash_case {
     const char *name;

@@ -104,6 +104,25 @@ static void a_deleted_file(const struct crash_config *config, uint64_t seed)
     end(&crash);
 }
 
+/* Data that is written before anybody has told its size, and another file's commit. */
+static void a_file_written_early(const struct crash_config *config, uint64_t seed)
+{
+    struct crash crash;
+    unsigned early, other;
+
+    begin(&crash, config, seed);
+    early = crash_create(&crash, 0, 0);
+    other = crash_create(&crash, 1, 0);
+    crash_fsync(&crash, early);
+    crash_truncate(&crash, early, 9000);
+    crash_preallocate(&crash, other, 0, 6000);
+    crash_store(&crash, early, 2000, 7000);
+    crash_msync_async(&crash, early);
+    crash_fsync(&crash, other);
+    crash_fsync(&crash, early);
+    end(&crash);
+}
+
 int main(void)
 {
     static const struct crash_config small = {.block_size = 1024, .page_size = 4096};
@@ -114,6 +133,7 @@ int main(void)
         {"a_mapped_file_small_blocks", &small, a_mapped_file, 1},
         {"a_mapped_file", &same, a_mapped_file, 1},
         {"a_deleted_file_small_blocks", &small, a_deleted_file, 1},
+        {"a_file_written_early_small_blocks", &small, a_file_written_early, 1},
         {"a_deleted_file", &same, a_deleted_file, 1},
     };
 

@@ -12,7 +12,7 @@ static void step(struct crash *crash, const unsigned files[FILES])
     hf_off_t size = crash->files[nr].size, off = (hf_off_t)crash_random(crash, (uint64_t)size - 1);
     hf_off_t len = 1 + (hf_off_t)crash_random(crash, (uint64_t)(size - off < 5000 ? size - off : 5000));
 
-    switch (crash_random(crash, 8)) {
+    switch (crash_random(crash, 9)) {
     case 0: /* holes for stores to fill */
         if (size < CRASH_FILE_MAX - 9000)
             crash_truncate(crash, nr, size + 1 + (hf_off_t)crash_random(crash, 9000));
@@ -27,6 +27,10 @@ static void step(struct crash *crash, const unsigned files[FILES])
         break;
     case 3:
         crash_fsync(crash, nr);
+        break;
+    case 4:
+        if (crash->files[nr].map)
+            crash_msync_async(crash, nr);
         break;
     default:
         crash_store(crash, nr, off, len);

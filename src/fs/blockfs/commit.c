@@ -19,6 +19,7 @@
  * ticket served when it ends.
  */
 #include "fs/blockfs/blockfs.h"
+#include "fs/blockfs/testing.h"
 
 #include "dev/device_io.h"
 
@@ -195,7 +196,7 @@ static int leave_beyond(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, hf_o
     hf_rwlock_rdlock(&fi->extents.lock);
     any = hf_extmap_find(&fi->extents, first, &ext);
     hf_rwlock_rdunlock(&fi->extents.lock);
-    if (!any)
+    if (!any || HF_BROKEN(store_beyond_size))
         return 0;
     rc = hf_extmap_lock_for(&fi->extents, 2);
     if (rc != 0)
@@ -272,7 +273,7 @@ static void release_inode(struct hf_blockfs *fs, struct hf_blockfs_inode *fi)
 static int commit_run(struct hf_blockfs *fs) HF_NO_TSA
 {
     struct hf_blockfs_inode *chain = snapshot(fs), *next;
-    int rc = hf_dev_flush(fs->dev);
+    int rc = HF_BROKEN(skip_data_flush) || HF_BROKEN(flush_after_commit) ? 0 : hf_dev_flush(fs->dev);
 
     hf_mutex_lock(&fs->sql_lock);
     for (struct hf_blockfs_inode *fi = chain; fi != NULL && rc == 0; fi = fi->commit_next)
@@ -281,6 +282,8 @@ static int commit_run(struct hf_blockfs *fs) HF_NO_TSA
         rc = hf_blockfs_quota_store(fs);
     if (rc == 0)
         rc = txn_commit(fs);
+    if (rc == 0 && HF_BROKEN(flush_after_commit))
+        rc = hf_dev_flush(fs->dev);
     for (; chain != NULL; chain = next) {
         next = chain->commit_next;
         release_inode(fs, chain);
@@ -361,7 +364,7 @@ int hf_blockfs_fsync(struct hf_inode *inode, bool datasync)
 
     if (fs->read_only)
         return 0;
-    if (!needs_commit(fs, hf_blockfs_inode_of(inode), datasync))
+    if (!needs_commit(fs, hf_blockfs_inode_of(inode), datasync) || HF_BROKEN(fsync_without_commit))
         return hf_dev_flush(fs->dev);
     return hf_blockfs_commit(fs, ticket);
 }

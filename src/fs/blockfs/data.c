@@ -10,6 +10,7 @@
  * Overwriting DATA|ROW changes nothing but the bytes.
  */
 #include "fs/blockfs/blockfs.h"
+#include "fs/blockfs/testing.h"
 
 #include "dev/device_io.h"
 
@@ -214,6 +215,7 @@ int hf_blockfs_put_row(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, const
 {
     struct hf_txn *txn = &fs->txn;
     uint64_t end = hf_ext_end(ext);
+    int64_t stored = unwritten && !HF_BROKEN(preallocate_as_written);
     struct hf_ext prev, next;
     bool grows, joins;
     int rc = 0;
@@ -229,13 +231,13 @@ int hf_blockfs_put_row(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, const
         rc = hf_blockfs_remove_rows(fs, fi, ext->lblk, end, hf_txn_exec);
     txn->changes = 0;
     if (rc == 0 && grows)
-        rc = hf_txn_exec(txn, HF_STMT_EXTENT_GROW,
-                         HF_ARGS(HF_INT(fi->ino), HF_INT(ext->lblk), HF_INT(ext->pblk), HF_INT(ext->len),
-                                 HF_INT(unwritten)));
+        rc = hf_txn_exec(
+            txn, HF_STMT_EXTENT_GROW,
+            HF_ARGS(HF_INT(fi->ino), HF_INT(ext->lblk), HF_INT(ext->pblk), HF_INT(ext->len), HF_INT(stored)));
     if (rc == 0 && txn->changes == 0)
-        rc = hf_txn_exec(txn, HF_STMT_EXTENT_INSERT,
-                         HF_ARGS(HF_INT(fi->ino), HF_INT(ext->lblk), HF_INT(ext->pblk), HF_INT(ext->len),
-                                 HF_INT(unwritten)));
+        rc = hf_txn_exec(
+            txn, HF_STMT_EXTENT_INSERT,
+            HF_ARGS(HF_INT(fi->ino), HF_INT(ext->lblk), HF_INT(ext->pblk), HF_INT(ext->len), HF_INT(stored)));
     if (rc == 0 && joins) {
         rc = hf_txn_exec(txn, HF_STMT_EXTENT_JOIN, HF_ARGS(HF_INT(fi->ino), HF_INT(end)));
         if (rc == 0 && txn->changes == 1)

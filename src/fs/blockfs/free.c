@@ -13,6 +13,7 @@
  * "orphans" since its last name went.
  */
 #include "fs/blockfs/blockfs.h"
+#include "fs/blockfs/testing.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -89,7 +90,7 @@ static int batch_free(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64
     if (have_rows(exts, n))
         rc = hf_blockfs_remove_rows(fs, fi, start, end, hf_txn_post);
     for (size_t i = 0; i < n; i++) {
-        if (exts[i].flags & HF_EXT_ROW)
+        if ((exts[i].flags & HF_EXT_ROW) && !HF_BROKEN(reuse_before_commit))
             hf_space_free_later(&fs->space, exts[i].pblk, exts[i].len);
         else
             hf_space_free_now(&fs->space, exts[i].pblk, exts[i].len);

@@ -11,6 +11,7 @@
  * twice; meta.next_id runs ahead of it, to be stored seldom.
  */
 #include "fs/blockfs/blockfs.h"
+#include "fs/blockfs/testing.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -116,7 +117,7 @@ static int changes_store(struct hf_blockfs *fs, const struct changes *changes, i
             rc = hf_blockfs_damaged(fs, "table inodes: inode %llu is missing",
                                     (unsigned long long)c->inode->ino);
         /* The last name: evict_inode() frees the rest, or the next mount does. */
-        if (rc == 0 && (int64_t)c->inode->nlink + c->nlink == 0)
+        if (rc == 0 && (int64_t)c->inode->nlink + c->nlink == 0 && !HF_BROKEN(unlink_without_orphan))
             rc = hf_txn_exec(&fs->txn, HF_STMT_ORPHAN_SET, HF_ARGS(HF_INT(c->inode->ino), HF_INT(0)));
         if (rc != 0)
             return rc;

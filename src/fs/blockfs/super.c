@@ -6,6 +6,7 @@
  * belong to nobody. Nothing is written before all of that has been found good, and nothing at all read-only.
  */
 #include "fs/blockfs/blockfs.h"
+#include "fs/blockfs/testing.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -20,6 +21,10 @@
 #define MAX_ID (1ll << 62)
 /* For statfs: rows and index entries of an inode with one name. */
 #define INODE_BYTES 256u
+
+#ifdef HF_TESTING
+_Atomic int hf_test_break;
+#endif
 
 int hf_blockfs_damaged(struct hf_blockfs *fs, const char *format, ...)
 {
