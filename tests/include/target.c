@@ -6,6 +6,7 @@
  * leak check (HOLD-8) is therefore part of every case.
  */
 #include "target.h"
+#include "mounted.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -28,6 +29,10 @@ const struct target_spec target_posix_specs[] = {
     {.name = "blockfs B=64K P=64K", .kind = TARGET_BLOCKFS, .block_size = 65536},
 };
 const size_t target_nr_posix_specs = ARRAY_LEN(target_posix_specs);
+
+/* HF_TEST_MOUNT names a holdfast command: the bodies run on what it mounts, and nowhere else. */
+static const struct target_spec mount_spec = {.name = "mounted", .kind = TARGET_MOUNT};
+struct mounted target_mount;
 
 bool target_is_host(const struct target *t)
 {
@@ -152,6 +157,29 @@ static int run_cases(const struct test_program *program)
     return failed ? 1 : 0;
 }
 
+static int run_mounted(struct test_program *program, const char *command)
+{
+    const char *refused = mounted_init(command);
+    int failed, status;
+
+    if (refused) {
+        printf("skipped: nothing can be mounted: %s\n", refused);
+        return NO_ENGINE_STATUS;
+    }
+    catch_install();
+    catch_keep();
+    program->specs = &mount_spec;
+    program->nr_specs = 1;
+    mounted_make(&target_mount, 64 << 20, 1024);
+    mounted_start(&target_mount, NULL);
+    failed = run_cases(program);
+    status = mounted_stop(&target_mount);
+    if (status != 0)
+        fprintf(stderr, "the server left with %d\n", status);
+    mounted_clear(&target_mount);
+    return failed || status != 0;
+}
+
 static int run_child_mode(const struct test_program *program, int argc, char **argv)
 {
     for (size_t i = 0; i < program->nr_children; i++) {
@@ -182,6 +210,8 @@ int target_main(int argc, char **argv, const struct test_program *given)
     }
     if (argc >= 2)
         cmocka_set_test_filter(argv[1]);
+    if (getenv("HF_TEST_MOUNT"))
+        return run_mounted(&program, getenv("HF_TEST_MOUNT"));
     status = probe_engine(program.flags);
     return status ? status : run_cases(&program);
 }

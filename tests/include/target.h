@@ -34,13 +34,14 @@
 enum target_kind {
     TARGET_SHM,     /* tmpfs of the host */
     TARGET_DISK,    /* a real filesystem of the host */
+    TARGET_MOUNT,   /* a volume mounted by holdfast mount, as the host sees it */
     TARGET_MEMFS,   /* Holdfast, "mem:" */
     TARGET_BLOCKFS, /* Holdfast, a volume in a temporary file */
 };
 
 /* Where a body makes sense. */
 #define ON(kind) (1u << (kind))
-#define ON_HOST (ON(TARGET_SHM) | ON(TARGET_DISK))
+#define ON_HOST (ON(TARGET_SHM) | ON(TARGET_DISK) | ON(TARGET_MOUNT))
 #define ON_HOLDFAST (ON(TARGET_MEMFS) | ON(TARGET_BLOCKFS))
 #define ON_ALL (ON_HOST | ON_HOLDFAST)
 /* What outlives target_reopen(). */

@@ -6,6 +6,7 @@
  * (ENAMETOOLONG and ELOOP depend on that). A leading slash is taken off, as Holdfast's paths start at the
  * root.
  */
+#include "mounted.h"
 #include "target.h"
 
 #include <dirent.h>
@@ -51,6 +52,8 @@ static const char *host_base(enum target_kind kind)
 
     if (kind == TARGET_SHM)
         return "/dev/shm";
+    if (kind == TARGET_MOUNT)
+        return target_mount.dir;
     for (size_t i = 0; i < ARRAY_LEN(candidates); i++) {
         if (candidates[i] && access(candidates[i], W_OK) == 0 && !is_tmpfs(candidates[i]))
             return candidates[i];

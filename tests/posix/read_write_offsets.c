@@ -154,8 +154,11 @@ static void too_far(struct target *t)
 
 static void very_sparse(struct target *t)
 {
-    struct target_file file = open_new(t, "f");
+    struct target_file file;
 
+    if (t->spec->kind == TARGET_MOUNT)
+        skip(); /* there, holes of an open file have their space */
+    file = open_new(t, "f");
     fill_range(&file, (hf_off_t)1 << 40, 5, 'z');
     assert_count(stat_of(&file).st_size, ((hf_off_t)1 << 40) + 5);
     expect_range(&file, ((hf_off_t)1 << 40) - 100, 100, 0);

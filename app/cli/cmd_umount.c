@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cmd_umount.c - holdfast umount: unmounts, and waits until the volume is closed and says how that went.
+ */
+#include "../fuse/control.h"
+#include "cli.h"
+#include <errno.h>
+#include <getopt.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int report(int fd, const char *dir)
+{
+    char answer[512] = "", *why = answer;
+    FILE *in = fdopen(fd, "r");
+
+    if (!in || !fgets(answer, sizeof(answer), in)) {
+        if (in)
+            fclose(in);
+        return hf_cli_fail("its server ended without a word", "see the system's log", "%s", dir);
+    }
+    fclose(in);
+    answer[strcspn(answer, "\n")] = '\0';
+    why += strcspn(answer, " ");
+    why += *why == ' ';
+    if (!strcmp(answer, "done"))
+        return HF_CLI_OK;
+    if (!strncmp(answer, "busy ", 5))
+        return hf_cli_fail(why, "fuser -m names who uses it", "cannot unmount %s", dir);
+    return hf_cli_fail(why, "it is unmounted, but not everything could be written", "%s", dir);
+}
+
+static int run_umount(const struct hf_cli_command *cmd, int argc, char **argv)
+{
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    const char *dir;
+    struct stat st;
+    int opt, fd;
+
+    while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1)
+        return hf_cli_option(cmd, opt, argv);
+    opt = hf_cli_operands(cmd, argc, argv, 1, 1);
+    if (opt)
+        return opt;
+    dir = argv[optind];
+    if (stat(dir, &st) < 0) {
+        if (errno == ENOTCONN)
+            return hf_cli_fail("its server is gone", "umount or 'fusermount3 -u' takes the mount away", "%s",
+                               dir);
+        return hf_cli_fail_host(errno, "%s", dir);
+    }
+    fd = hf_control_ask(st.st_dev, "umount");
+    if (fd == -ENOENT)
+        return hf_cli_fail("no volume is mounted there by 'holdfast mount'", NULL, "%s", dir);
+    if (fd < 0)
+        return hf_cli_fail_host(fd, "asking the server of %s", dir);
+    return report(fd, dir);
+}
+
+const struct hf_cli_command hf_cmd_umount = {
+    .name = "umount",
+    .synopsis = "DIR",
+    .summary = "unmount, and wait until everything is written",
+    .help = "Unmounts what 'holdfast mount' mounted on DIR, waits until its volume is closed, and fails if "
+            "something\n"
+            "could not be written. A mount that is in use stays.\n"
+            "\n"
+            "Examples:\n"
+            "  holdfast umount /mnt/box\n",
+    .run = run_umount,
+};

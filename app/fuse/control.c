@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * control.c - both ends of the control socket (control.h). Without libfuse: it is in every build.
+ */
+#include "control.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/sysmacros.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static socklen_t address(dev_t device, struct sockaddr_un *ret_address)
+{
+    int n;
+
+    *ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    n = snprintf(ret_address->sun_path + 1, sizeof(ret_address->sun_path) - 1, "holdfast-mount-%u:%u",
+                 major(device), minor(device));
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+}
+
+static int close_with(int fd, int error)
+{
+    close(fd);
+    return -error;
+}
+
+int hf_control_listen(dev_t device)
+{
+    struct sockaddr_un addr;
+    socklen_t len = address(device, &addr);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return -errno;
+    if (bind(fd, (struct sockaddr *)&addr, len) < 0 || listen(fd, 16) < 0)
+        return close_with(fd, errno);
+    return fd;
+}
+
+/* 0: the peer is this user, or root, or this is root. */
+static int peer_check(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+        return -errno;
+    return peer.uid == 0 || peer.uid == geteuid() || geteuid() == 0 ? 0 : -EACCES;
+}
+
+int hf_control_ask(dev_t device, const char *request)
+{
+    struct sockaddr_un addr;
+    socklen_t len = address(device, &addr);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), n, r;
+    char line[HF_CONTROL_LINE];
+
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (struct sockaddr *)&addr, len) < 0)
+        return close_with(fd, errno == ECONNREFUSED ? ENOENT : errno);
+    r = peer_check(fd);
+    if (r < 0)
+        return close_with(fd, -r);
+    n = snprintf(line, sizeof(line), "%s\n", request);
+    if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
+        return close_with(fd, EPIPE);
+    return fd;
+}
+
+int hf_control_request(int fd, char line[HF_CONTROL_LINE])
+{
+    size_t used = 0;
+
+    while (used + 1 < HF_CONTROL_LINE) {
+        ssize_t n = recv(fd, line + used, HF_CONTROL_LINE - 1 - used, 0);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -EPROTO;
+        used += (size_t)n;
+        line[used] = '\0';
+        if (strchr(line, '\n') != NULL) {
+            line[strcspn(line, "\n")] = '\0';
+            return 0;
+        }
+    }
+    return -EPROTO;
+}
+
+int hf_control_accept(int listening)
+{
+    /* a peer that says nothing, or does not listen, is not waited for long */
+    const struct timeval patience = {.tv_sec = 2};
+    int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC), r;
+
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    r = peer_check(fd);
+    return r < 0 ? close_with(fd, -r) : fd;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fuse.h - serving a volume to a kernel: what the command line needs of it.
+ */
+#ifndef HF_FUSE_FUSE_H
+#define HF_FUSE_FUSE_H
+
+#include <holdfast/holdfast.h>
+
+/* What happens to a store through the kernel's page cache when there is no space (docs/semantics.md). */
+enum hf_fuse_mmap {
+    HF_FUSE_MMAP_RESERVE = 0, /* cannot happen: opening for writing, and growing, promise the whole file */
+    HF_FUSE_MMAP_LATE,        /* an error from msync, fsync and close */
+};
+
+/* Where read() and write() of programs meet the file. */
+enum hf_fuse_cache {
+    HF_FUSE_CACHE_DIRECT = 0, /* here, always: coherent with every mapping */
+    HF_FUSE_CACHE_KERNEL,     /* in the kernel's page cache: faster reads */
+};
+
+struct hf_fuse_options {
+    enum hf_fuse_mmap mmap;
+    enum hf_fuse_cache cache;
+    struct hf_open_options open;
+    char kernel[1024]; /* for libfuse, after a comma each */
+};
+
+#define HF_FUSE_TEXT 512
+
+/* Takes one option of -o ("ro", "mmap=late"). Returns 0; -EINVAL: not known, or its value makes no sense. */
+int hf_fuse_option(struct hf_fuse_options *opts, const char *option);
+
+/*
+ * Mounts the volume at path on directory, calls ready(arg) when the kernel has been answered, and serves
+ * until it is unmounted or SIGTERM, SIGINT or SIGHUP arrive (blocked by the call; they unmount). Then
+ * everything is written and the volume closed. Returns 0: nothing was lost; else a negative errno and one
+ * line in error. If it failed before ready() was called, nothing is mounted.
+ */
+int hf_fuse_serve(const struct hf_fuse_options *opts, const char *path, const char *directory,
+                  void (*ready)(void *arg), void *arg, char error[HF_FUSE_TEXT]);
+
+#endif

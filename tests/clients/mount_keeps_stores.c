@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mount_keeps_stores.c - what a program stores through a mapping of a mounted file: kept (mmap=reserve), or
+ * an error that every opener is told (mmap=late); seen at once; and flushed by every way to end a mount.
+ */
+#include "mounted.h"
+#include "target.h"
+
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+
+#define BLOCK 1024
+#define PAGE 4096
+#define VOLUME_BYTES (8 << 20)
+
+static int setup(void **state)
+{
+    struct mounted *m = calloc(1, sizeof(*m));
+
+    *state = m;
+    if (!m)
+        return -1;
+    mounted_make(m, VOLUME_BYTES, BLOCK);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    mounted_clear(*state);
+    free(*state);
+    return 0;
+}
+
+static const char *path_in(const struct mounted *m, const char *name)
+{
+    static char paths[4][400];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+
+    snprintf(path, sizeof(paths[0]), "%s/%s", m->dir, name);
+    return path;
+}
+
+static int open_in(const struct mounted *m, const char *name, int flags)
+{
+    int fd = open(path_in(m, name), flags | O_CLOEXEC, 0644);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static int must_open(const struct mounted *m, const char *name, int flags)
+{
+    return (int)assert_ok(open_in(m, name, flags));
+}
+
+static int errno_of(int result)
+{
+    return result < 0 ? -errno : result;
+}
+
+static uint8_t *map_fd(int fd, size_t len)
+{
+    void *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    assert_that(map != MAP_FAILED, "mmap: %s", strerror(errno));
+    return map;
+}
+
+/* A file that holds all that is free but `left` bytes. */
+static void fill_volume(const struct mounted *m, uint64_t left)
+{
+    int fd = must_open(m, "ballast", O_WRONLY | O_CREAT | O_EXCL);
+    struct statvfs fs;
+
+    assert_ok(errno_of(fstatvfs(fd, &fs)));
+    assert_true(fs.f_bavail * fs.f_frsize >= left);
+    assert_ok(errno_of(posix_fallocate(fd, 0, (off_t)(fs.f_bavail * fs.f_frsize - left))));
+    assert_ok(errno_of(close(fd)));
+}
+
+static void restart(struct mounted *m, const char *options)
+{
+    assert_count(mounted_stop(m), 0);
+    mounted_start(m, options);
+}
+
+/* ------------------------------------------------------------------ reserve */
+
+static void closed_and_unmapped_on_a_full_volume(void **state)
+{
+    struct mounted *m = *state;
+    const size_t len = 128 * PAGE;
+    uint8_t *map, *bytes = malloc(len);
+    int fd;
+
+    assert_non_null(bytes);
+    mounted_start(m, NULL);
+    fd = must_open(m, "f", O_RDWR | O_CREAT);
+    assert_ok(errno_of(ftruncate(fd, (off_t)len)));
+    fill_volume(m, 0);
+    map = map_fd(fd, len);
+    assert_ok(errno_of(close(fd)));
+    for (size_t at = 0; at < len; at += BLOCK)
+        map[at] = (uint8_t)(at / BLOCK + 1);
+    assert_ok(errno_of(munmap(map, len)));
+    restart(m, NULL);
+    fd = must_open(m, "f", O_RDONLY);
+    assert_count(pread(fd, bytes, len, 0), len);
+    for (size_t at = 0; at < len; at += BLOCK)
+        assert_that(bytes[at] == (uint8_t)(at / BLOCK + 1), "byte %zu is %d", at, bytes[at]);
+    assert_ok(errno_of(close(fd)));
+    assert_count(mounted_stop(m), 0);
+    free(bytes);
+}
+
+static void refused_at_open_and_growth(void **state)
+{
+    struct mounted *m = *state;
+    int fd;
+
+    mounted_start(m, NULL);
+    fill_volume(m, 64 * BLOCK);
+    fd = must_open(m, "f", O_WRONLY | O_CREAT); /* cannot be mapped writable: nothing to promise */
+    assert_ok(errno_of(ftruncate(fd, 1 << 30)));
+    assert_ok(errno_of(close(fd)));
+    assert_err(open_in(m, "f", O_RDWR), ENOSPC);
+    fd = must_open(m, "f", O_RDONLY);
+    assert_ok(errno_of(close(fd)));
+    assert_ok(errno_of(truncate(path_in(m, "f"), 64 * BLOCK)));
+    fd = must_open(m, "f", O_RDWR);
+    assert_err(errno_of(ftruncate(fd, 65 * BLOCK)), ENOSPC);
+    assert_err(errno_of((int)pwrite(fd, "x", 1, 64 * BLOCK)), ENOSPC);
+    assert_err(open_in(m, "g", O_RDWR | O_CREAT) >= 0 ? errno_of((int)pwrite(fd, "x", 1, 70 * BLOCK)) : 0,
+               ENOSPC);
+    assert_ok(errno_of(close(fd)));
+    fd = must_open(m, "g", O_RDWR);
+    assert_count(pwrite(fd, "x", 1, 0), 1); /* what the other held is free again */
+    assert_ok(errno_of(close(fd)));
+}
+
+/* ------------------------------------------------------------------ late */
+
+static void lost_writes_are_told_to_everybody(void **state)
+{
+    struct mounted *m = *state;
+    const size_t len = 128 * PAGE;
+    int fd, second, third;
+    uint8_t *map;
+
+    mounted_start(m, "mmap=late");
+    fd = must_open(m, "f", O_RDWR | O_CREAT);
+    second = must_open(m, "f", O_RDWR);
+    third = must_open(m, "f", O_RDONLY);
+    assert_ok(errno_of(ftruncate(fd, (off_t)len)));
+    fill_volume(m, 8 * PAGE);
+    map = map_fd(fd, len);
+    for (size_t at = 0; at < len; at += PAGE)
+        map[at] = 'l';
+    assert_err(errno_of(msync(map, len, MS_SYNC)), ENOSPC);
+    assert_err(errno_of(fsync(second)), ENOSPC);
+    assert_err(errno_of(close(third)), ENOSPC);
+    assert_ok(errno_of(munmap(map, len)));
+    /* With space, the same stores are kept. */
+    assert_ok(errno_of(unlink(path_in(m, "ballast"))));
+    map = map_fd(fd, len);
+    for (size_t at = 0; at < len; at += PAGE)
+        map[at] = 'm';
+    (void)errno_of(fsync(second)); /* the old error may be told once more, never less */
+    assert_ok(errno_of(fsync(second)));
+    assert_ok(errno_of(munmap(map, len)));
+    close(fd);
+    close(second);
+    restart(m, NULL);
+    fd = must_open(m, "f", O_RDONLY);
+    for (size_t at = 0; at < len; at += PAGE) {
+        char byte = 0;
+
+        assert_count(pread(fd, &byte, 1, (off_t)at), 1);
+        assert_int_equal(byte, 'm');
+    }
+    close(fd);
+    assert_count(mounted_stop(m), 0);
+}
+
+/* ------------------------------------------------------------------ coherent */
+
+static int other_process(void *arg)
+{
+    const struct mounted *m = arg;
+    int fd = open_in(m, "f", O_RDWR);
+    char byte = 0;
+
+    CHILD_CHECK(fd >= 0);
+    CHILD_CHECK(pread(fd, &byte, 1, 5000) == 1 && byte == 's'); /* stored by the parent, not flushed */
+    CHILD_CHECK(pwrite(fd, "w", 1, 5000) == 1);
+    CHILD_CHECK(pwrite(fd, "v", 1, 5001) == 1);
+    return 0;
+}
+
+static void seen_at_once(void **state)
+{
+    struct mounted *m = *state;
+    const char *kinds[] = {"cache=direct", "cache=kernel", "mmap=late"};
+    uint8_t *map, *again;
+    int fd;
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        mounted_start(m, kinds[i]);
+        fd = must_open(m, "f", O_RDWR | O_CREAT);
+        assert_ok(errno_of(ftruncate(fd, 4 * PAGE)));
+        map = map_fd(fd, 4 * PAGE);
+        again = map_fd(fd, 4 * PAGE);
+        for (int round = 0; round < 20; round++) {
+            map[5000] = 's';
+            expect_exit_0(fork_child(other_process, m));
+            assert_int_equal(map[5000], 'w');
+            assert_int_equal(again[5001], 'v');
+        }
+        assert_ok(errno_of(munmap(map, 4 * PAGE)));
+        assert_ok(errno_of(munmap(again, 4 * PAGE)));
+        assert_ok(errno_of(close(fd)));
+        assert_count(mounted_stop(m), 0);
+    }
+}
+
+/* ------------------------------------------------------------------ the ends of a mount */
+
+static void expect_in_volume(struct mounted *m, const char *name, hf_off_t off, char want)
+{
+    struct hf_volume *volume;
+    struct hf_file *file;
+    char byte = 0;
+
+    assert_ok(hf_volume_open(m->volume, NULL, &volume));
+    assert_ok(hf_open(volume, name, O_RDONLY, 0, &file));
+    assert_count(hf_pread(file, &byte, 1, off), 1);
+    assert_int_equal(byte, want);
+    assert_ok(hf_close(file));
+    assert_ok(hf_volume_close(volume));
+}
+
+static void signal_flushes(void **state)
+{
+    struct mounted *m = *state;
+    uint8_t *map;
+    int fd;
+
+    mounted_start(m, "writeback_ms=3600000");
+    fd = must_open(m, "f", O_RDWR | O_CREAT);
+    assert_ok(errno_of(ftruncate(fd, 4 * PAGE)));
+    map = map_fd(fd, 4 * PAGE);
+    map[PAGE] = 't';
+    assert_ok(errno_of(close(fd)));
+    assert_count(mounted_stop(m), 0); /* in use: it ends all the same */
+    assert_ok(errno_of(munmap(map, 4 * PAGE)));
+    expect_in_volume(m, "f", PAGE, 't');
+}
+
+static void busy_mount_stays(void **state)
+{
+    struct mounted *m = *state;
+    const char *umount[] = {"umount", m->dir, NULL};
+    char said[512];
+    int fd, status;
+
+    mounted_start(m, NULL);
+    fd = must_open(m, "f", O_RDWR | O_CREAT);
+    assert_count(mounted_command(umount, said, sizeof(said)), 1);
+    assert_that(strstr(said, "cannot unmount"), "it says: %s", said);
+    assert_count(pwrite(fd, "b", 1, 0), 1);
+    assert_ok(errno_of(close(fd)));
+    status = mounted_command(umount, said, sizeof(said));
+    assert_that(status == 0, "it says: %s", said);
+    assert_count(mounted_wait(m), 0);
+    expect_in_volume(m, "f", 0, 'b');
+    assert_count(mounted_command(umount, said, sizeof(said)), 1);
+}
+
+static void umount_of_the_system_flushes(void **state)
+{
+    struct mounted *m = *state;
+    int fd;
+
+    mounted_start(m, NULL);
+    fd = must_open(m, "f", O_RDWR | O_CREAT);
+    assert_count(pwrite(fd, "u", 1, 0), 1);
+    assert_ok(errno_of(close(fd)));
+    assert_ok(errno_of(umount2(m->dir, 0)));
+    assert_count(mounted_wait(m), 0);
+    expect_in_volume(m, "f", 0, 'u');
+}
+
+static void left_behind_and_asked(void **state)
+{
+    struct mounted *m = *state;
+    const char *mount[] = {"mount", m->volume, m->dir, NULL}, *umount[] = {"umount", m->dir, NULL};
+    const char *ask[] = {"stat", m->dir, "--json", NULL}, *metrics[] = {"stat", m->dir, "--prometheus", NULL};
+    char said[8192];
+    int fd;
+
+    assert_count(mounted_command(mount, said, sizeof(said)), 0);
+    fd = must_open(m, "f", O_RDWR | O_CREAT);
+    assert_count(pwrite(fd, "d", 1, 0), 1);
+    assert_ok(errno_of(close(fd)));
+    assert_count(mounted_command(mount, said, sizeof(said)), 1); /* a second time */
+    assert_that(strstr(said, "open already"), "it says: %s", said);
+    assert_count(mounted_command(ask, said, sizeof(said)), 0);
+    assert_that(strstr(said, "\"direct_io_allow_mmap\"") && strstr(said, "\"requests_write\":\t1,"), "%s",
+                said);
+    assert_count(mounted_command(metrics, said, sizeof(said)), 0);
+    assert_that(strstr(said, "\nholdfast_requests_write 1\n"), "%s", said);
+    assert_count(mounted_command(umount, said, sizeof(said)), 0);
+    expect_in_volume(m, "f", 0, 'd'); /* closed already when umount returns */
+}
+
+static void read_only(void **state)
+{
+    struct mounted *m = *state;
+
+    mounted_start(m, "ro");
+    assert_err(open_in(m, "f", O_RDWR | O_CREAT), EROFS);
+    assert_count(mounted_stop(m), 0);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(closed_and_unmapped_on_a_full_volume),
+        CASE(refused_at_open_and_growth),
+        CASE(lost_writes_are_told_to_everybody),
+        CASE(seen_at_once),
+        CASE(signal_flushes),
+        CASE(busy_mount_stays),
+        CASE(umount_of_the_system_flushes),
+        CASE(left_behind_and_asked),
+        CASE(read_only),
+    };
+    const char *refused = argc > 1 ? mounted_init(argv[1]) : "no holdfast command given";
+
+    if (refused) {
+        printf("skipped: nothing can be mounted: %s\n", refused);
+        return 77;
+    }
+    return cmocka_run_group_tests_name("mount_keeps_stores", tests, NULL, NULL);
+}
