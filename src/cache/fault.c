@@ -137,7 +137,9 @@ static int install(struct attempt *a)
     hf_off_t off = hf_page_off(m, a->page->index) + ((hf_off_t)first << m->cache->hw_shift);
     hf_off_t len = ((hf_off_t)nr << m->cache->hw_shift) + ((hf_off_t)a->nr_window << m->cache->page_shift);
 
-    return a->ctx->install(a->ctx, off, len, a->store, a->hole);
+    int r = a->ctx->install(a->ctx, off, len, a->store, a->hole);
+
+    return r == -ENOSPC ? -ENOMEM : r; /* of the host's memory: no squeeze of the volume helps */
 }
 
 static int attempt_locked(struct attempt *a) HF_NO_TSA
@@ -173,6 +175,8 @@ static int attempt(struct hf_mapping *m, struct hf_fault_ctx *ctx)
             break;
         hf_mutex_unlock(&a.page->lock);
         hf_rwlock_rdunlock(&m->map_lock);
+        if (ctx->flags & HF_NOWAIT)
+            return -EAGAIN; /* whoever holds it may be waiting for the device */
         m->cache->isize->wait(m, index);
     }
     r = ctx->resolved != NULL && ctx->resolved(ctx) ? 0 : attempt_locked(&a);

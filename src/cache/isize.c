@@ -33,12 +33,10 @@ static int straddle_close(struct hf_isize_grow *g, struct hf_page *page)
     if (r < 0)
         return r;
     hf_page_mkclean(m, page);
-    if (page->flags & HF_PAGE_TAIL) {
-        r = hf_memfd_zero(m, g->old_size, hf_page_off(m, g->index + 1));
-        if (r == 0)
-            page->flags &= (uint8_t)~HF_PAGE_TAIL;
-    }
-    return r;
+    if (page->flags & HF_PAGE_TAIL)
+        hf_memfd_zero(m, g->old_size, hf_page_off(m, g->index + 1));
+    page->flags &= (uint8_t)~HF_PAGE_TAIL;
+    return 0;
 }
 
 static int straddle_lock(struct hf_isize_grow *g, struct hf_page **ret_page) HF_NO_TSA

@@ -7,6 +7,7 @@
  * step.
  */
 #include "cache/mapping.h"
+#include "base/fsize.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -62,15 +63,50 @@ void hf_mapping_done(struct hf_mapping *m)
         close(fd);
 }
 
+int hf_memfd_error(int error)
+{
+    /* The host has no memory, which is not to say that the volume is full. */
+    if (error == ENOSPC)
+        return -ENOMEM;
+    return -error;
+}
+
+/* ftruncate(2), whatever the program's RLIMIT_FSIZE is. */
+static int memfd_resize(int fd, hf_off_t bytes)
+{
+    struct rlimit old;
+    int r = ftruncate(fd, bytes) < 0 ? hf_memfd_error(errno) : 0;
+
+    if (r == -EFBIG && hf_fsize_lift(&old)) {
+        r = ftruncate(fd, bytes) < 0 ? hf_memfd_error(errno) : 0;
+        hf_fsize_restore(&old);
+    }
+    return r;
+}
+
+ssize_t hf_memfd_pwrite(struct hf_mapping *m, const void *buf, size_t len, hf_off_t off)
+{
+    int fd = atomic_load(&m->memfd);
+    struct rlimit old;
+    ssize_t n = pwrite(fd, buf, len, off);
+
+    if (n < 0 && errno == EFBIG && hf_fsize_lift(&old)) {
+        n = pwrite(fd, buf, len, off);
+        hf_fsize_restore(&old);
+    }
+    return n > 0 ? n : hf_memfd_error(n < 0 ? errno : EIO);
+}
+
 static int memfd_new(hf_off_t bytes)
 {
-    int fd = (int)syscall(SYS_memfd_create, "holdfast", MFD_CLOEXEC);
+    int fd = (int)syscall(SYS_memfd_create, "holdfast", MFD_CLOEXEC), r;
 
-    if (fd >= 0 && bytes > 0 && ftruncate(fd, bytes) < 0) {
+    if (fd < 0)
+        return -errno;
+    r = bytes > 0 ? memfd_resize(fd, bytes) : 0;
+    if (r < 0)
         close(fd);
-        fd = -1;
-    }
-    return fd >= 0 ? fd : -errno;
+    return r < 0 ? r : fd;
 }
 
 int hf_mapping_memfd(struct hf_mapping *m)
@@ -99,13 +135,15 @@ int hf_mapping_grow_memfd(struct hf_mapping *m, hf_off_t bytes)
 {
     int fd = hf_mapping_memfd(m);
     hf_off_t want = hf_round_up(bytes, hf_page_bytes(m->cache));
+    int r;
 
     if (fd < 0)
         return fd;
     if (atomic_load(&m->memfd_bytes) >= want)
         return 0;
-    if (ftruncate(fd, want) < 0)
-        return -errno;
+    r = memfd_resize(fd, want);
+    if (r < 0)
+        return r;
     atomic_store(&m->memfd_bytes, want);
     return 0;
 }
@@ -131,16 +169,15 @@ int hf_memfd_read(struct hf_mapping *m, void *buf, size_t len, hf_off_t off)
 
 int hf_memfd_write(struct hf_mapping *m, const void *buf, size_t len, hf_off_t off)
 {
-    int fd = atomic_load(&m->memfd);
     const char *at = buf;
 
     while (len > 0) {
-        ssize_t n = pwrite(fd, at, len, off);
+        ssize_t n = hf_memfd_pwrite(m, at, len, off);
 
-        if (n < 0 && errno == EINTR)
+        if (n == -EINTR)
             continue;
-        if (n <= 0)
-            return n < 0 && errno == ENOSPC ? -ENOMEM : -EIO;
+        if (n < 0)
+            return (int)n;
         at += n;
         len -= (size_t)n;
         off += n;
@@ -148,19 +185,14 @@ int hf_memfd_write(struct hf_mapping *m, const void *buf, size_t len, hf_off_t o
     return 0;
 }
 
-int hf_memfd_zero(struct hf_mapping *m, hf_off_t start, hf_off_t end)
+void hf_memfd_zero(struct hf_mapping *m, hf_off_t start, hf_off_t end)
 {
-    static const char zeros[65536];
+    int fd = atomic_load(&m->memfd);
 
-    while (start < end) {
-        size_t n = end - start < (hf_off_t)sizeof(zeros) ? (size_t)(end - start) : sizeof(zeros);
-        int r = hf_memfd_write(m, zeros, n, start);
-
-        if (r < 0)
-            return r;
-        start += (hf_off_t)n;
-    }
-    return 0;
+    /* Parts of pages that are there are zeroed where they lie, and nothing is made: so nothing can be
+     * missing. */
+    if (fd >= 0 && start < end)
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, end - start);
 }
 
 int hf_mapping_instantiate(struct hf_mapping *m, hf_off_t off, hf_off_t len)

@@ -130,9 +130,13 @@ void hf_mapping_init(struct hf_mapping *m, struct hf_cache *cache, struct hf_ino
 void hf_mapping_done(struct hf_mapping *m);
 /* The memfd is at least bytes long afterwards. Caller: io x, or nobody else knows the mapping. */
 int hf_mapping_grow_memfd(struct hf_mapping *m, hf_off_t bytes);
-int hf_memfd_zero(struct hf_mapping *m, hf_off_t start, hf_off_t end);        /* writes zeros */
+/* What a system call on the memfd said, as the file's users are told: -ENOMEM rather than -ENOSPC. */
+int hf_memfd_error(int error);
+void hf_memfd_zero(struct hf_mapping *m, hf_off_t start, hf_off_t end);
 int hf_memfd_read(struct hf_mapping *m, void *buf, size_t len, hf_off_t off); /* exact */
 int hf_memfd_write(struct hf_mapping *m, const void *buf, size_t len, hf_off_t off);
+/* pwrite(2), from user memory too. Returns bytes > 0 or what hf_memfd_error() makes of it. */
+ssize_t hf_memfd_pwrite(struct hf_mapping *m, const void *buf, size_t len, hf_off_t off);
 
 /* ---- tree.c: pages by index. map_lock held. */
 struct hf_page *hf_page_get(struct hf_mapping *m, hf_pgoff_t index);  /* makes it; NULL: no memory */

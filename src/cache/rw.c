@@ -290,9 +290,7 @@ static ssize_t write_locked(struct chunk *c, const void *buf) HF_NO_TSA
     r = write_prepare(c);
     n = r;
     if (r == 0)
-        n = pwrite(atomic_load(&c->m->memfd), buf, c->len, c->off);
-    if (r == 0 && n <= 0)
-        n = n == 0 ? -EIO : -errno;
+        n = hf_memfd_pwrite(c->m, buf, c->len, c->off);
     if (n > 0) {
         n = (ssize_t)write_cut(c, (size_t)n);
         write_commit(c, (size_t)n);

@@ -11,6 +11,7 @@
  */
 #define _GNU_SOURCE
 #include "dev/dev_file.h"
+#include "base/fsize.h"
 #include "dev/device_io.h"
 
 #include <fcntl.h>
@@ -67,6 +68,7 @@ static int file_read(struct hf_device *dev, void *buf, size_t len, hf_off_t off)
 static int file_write(struct hf_device *dev, const void *buf, size_t len, hf_off_t off)
 {
     const char *from = buf;
+    struct rlimit old;
 
     if (dev->read_only)
         return -EROFS;
@@ -75,6 +77,10 @@ static int file_write(struct hf_device *dev, const void *buf, size_t len, hf_off
     while (len) {
         ssize_t put = pwrite(to_file(dev)->fd, from, len, off);
 
+        if (put < 0 && errno == EFBIG && hf_fsize_lift(&old)) {
+            put = pwrite(to_file(dev)->fd, from, len, off);
+            hf_fsize_restore(&old);
+        }
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)

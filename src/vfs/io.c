@@ -2,6 +2,7 @@
 /*
  * io.c - read and write: io_lock, limits, positions; the copies are the cache's (cache/rw.c).
  */
+#include "base/fsize.h"
 #include "vfs/vfs.h"
 
 #include <errno.h>
@@ -47,14 +48,17 @@ ssize_t hf_vfs_pread(struct hf_file *f, void *buf, size_t len, hf_off_t off)
 static ssize_t write_locked(struct hf_vnode *v, const void *buf, size_t len, hf_off_t off)
 {
     hf_off_t grown = 0;
+    hf_off_t limit = hf_fsize_limit(), most = limit < HF_FILE_SIZE_MAX ? limit : HF_FILE_SIZE_MAX;
     ssize_t n;
 
     if (len == 0)
         return 0;
-    if (off >= HF_FILE_SIZE_MAX)
+    if (off >= most && limit < HF_FILE_SIZE_MAX)
+        hf_fsize_exceeded();
+    if (off >= most)
         return -EFBIG;
-    if ((hf_off_t)len > HF_FILE_SIZE_MAX - off)
-        len = (size_t)(HF_FILE_SIZE_MAX - off);
+    if ((hf_off_t)len > most - off)
+        len = (size_t)(most - off);
     if (off + (hf_off_t)len > hf_isize_read(&v->mapping)) {
         int r = hf_vnode_size_prepare(v, off + (hf_off_t)len);
         if (r == 0)

@@ -6,6 +6,7 @@
  * the old and the new size, before i_size moves, and may refuse; and the last partial page is known, and
  * write-protected.
  */
+#include "base/fsize.h"
 #include "vfs/vfs.h"
 
 #include <errno.h>
@@ -47,6 +48,10 @@ int hf_vnode_size_prepare(struct hf_vnode *v, hf_off_t new_size)
 {
     const struct hf_driver *driver = hf_vnode_driver(v);
 
+    if (new_size > hf_isize_read(&v->mapping) && new_size > hf_fsize_limit()) {
+        hf_fsize_exceeded();
+        return -EFBIG;
+    }
     if (driver->setattr_prepare == NULL)
         return 0;
     return driver->setattr_prepare(&v->inode, hf_isize_read(&v->mapping), new_size);
