@@ -61,6 +61,9 @@ static const char *errno_todo(int error)
     case ENOSPC:
         return "free some with '" PROGRAM " rm', or use a larger volume ('" PROGRAM
                " info' shows what is left)";
+    case EDQUOT:
+        return "free some of what that user, group or project has, or raise its limit ('" PROGRAM
+               " quota' shows both)";
     case EROFS:
         return "the volume or its file cannot be written";
     case EIO:

@@ -30,6 +30,7 @@ static const struct hf_cli_command *const commands[] = {
     &hf_cmd_mount,
     &hf_cmd_umount,
     &hf_cmd_stat,
+    &hf_cmd_quota,
     &hf_cmd_doctor,
     &hf_cmd_demo,
     &hf_cmd_demo_seed,
