@@ -115,6 +115,8 @@ int hf_vfs_mount(const struct hf_mount_options *how, struct hf_volume **ret_volu
         r = start_cache(vol, how->open, how->error_text);
     if (r == 0)
         r = start_running(vol);
+    if (r < 0 && how->error_text[0] == '\0') /* the driver has said what is wrong with the root */
+        memcpy(how->error_text, vol->sb.error_text, sizeof(vol->sb.error_text));
     if (r < 0) {
         volume_free(vol, mounted, &ignored);
         return r;

@@ -174,6 +174,18 @@ static void impossible_names(void **state)
     }
 }
 
+/* The driver mounts, and its root cannot be read: whoever opens the volume is told why. */
+static void an_impossible_root(void **state)
+{
+    struct hf_device *dev = damaged("UPDATE inodes SET size = -1 WHERE ino = 1");
+    struct hf_volume *volume;
+
+    (void)state;
+    assert_err(hf_volume_open_device(dev, NULL, &volume), EUCLEAN);
+    assert_that(strstr(hf_volume_error_text(), "table inodes: inode 1") != NULL, "\"%s\" does not say",
+                hf_volume_error_text());
+}
+
 static void an_empty_symlink(void **state)
 {
     struct hf_device *dev = damaged("UPDATE symlinks SET target = x''");
@@ -307,6 +319,7 @@ int main(void)
         cmocka_unit_test(inodes),
         cmocka_unit_test(names),
         cmocka_unit_test(impossible_names),
+        cmocka_unit_test(an_impossible_root),
         cmocka_unit_test(an_empty_symlink),
         cmocka_unit_test(a_flipped_byte_anywhere_never_crashes),
         cmocka_unit_test(a_read_only_mount_writes_nothing),
