@@ -28,6 +28,16 @@ void hf_api_leave(const sigset_t *old);
         hf_ret;                              \
     })
 
+/*
+ * Gives the caller the handle that a call has made. The place may lie in a mapping, where a store can be
+ * refused and would leave the call by a guard, handle and all: so the refusal comes back, and what was made
+ * is undone.
+ */
+static inline int hf_api_hand_over(void *ret_place, const void *handle, size_t size)
+{
+    return hf_store(ret_place, handle, size, NULL);
+}
+
 /* Notes what hf_volume_error_text() will say in this thread; returns error. */
 int hf_api_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -7,11 +7,25 @@
 #include <errno.h>
 #include <limits.h>
 
+static int open_file(struct hf_volume *vol, const char *path, int flags, mode_t mode,
+                     struct hf_file **ret_file)
+{
+    struct hf_file *file;
+    int r = hf_vfs_open(vol, path, flags, mode, &file);
+
+    if (r < 0)
+        return r;
+    r = hf_api_hand_over(ret_file, &file, sizeof(file));
+    if (r < 0)
+        hf_vfs_close(file);
+    return r;
+}
+
 int hf_open(struct hf_volume *vol, const char *path, int flags, mode_t mode, struct hf_file **ret_file)
 {
     if (vol == NULL || path == NULL || ret_file == NULL)
         return -EINVAL;
-    return HF_CALL(int, hf_vfs_open(vol, path, flags, mode, ret_file));
+    return HF_CALL(int, open_file(vol, path, flags, mode, ret_file));
 }
 
 int hf_close(struct hf_file *file)
@@ -83,9 +97,15 @@ static int stat_vnode(struct hf_vnode *v, struct stat *ret_stat)
 
 int hf_fstat(struct hf_file *file, struct stat *ret_stat)
 {
+    struct stat st; /* the caller's is written when the call is over: it may lie in a mapping */
+    int r;
+
     if (file == NULL || ret_stat == NULL)
         return file == NULL ? -EBADF : -EINVAL;
-    return HF_CALL(int, stat_vnode(file->vnode, ret_stat));
+    r = HF_CALL(int, stat_vnode(file->vnode, &st));
+    if (r == 0)
+        *ret_stat = st;
+    return r;
 }
 
 static int setattr(struct hf_file *file, const struct hf_attr *attr)

@@ -15,13 +15,38 @@ static struct hf_file *file_of(struct hf_vm_file *vm)
     return hf_container_of(vm, struct hf_file, vm);
 }
 
+static int map(struct hf_file *file, void *addr, size_t len, int prot, int flags, hf_off_t off,
+               void **ret_addr)
+{
+    void *at;
+    int r = hf_mm_map(&file->vm, addr, len, prot, flags, off, &at);
+
+    if (r < 0)
+        return r;
+    r = hf_api_hand_over(ret_addr, &at, sizeof(at));
+    if (r < 0)
+        hf_mm_unmap(at, len);
+    return r;
+}
+
+/* A move cannot be undone for certain: so it is tried first whether the place can be stored to. */
+static int remap(void *old_addr, size_t old_len, size_t new_len, int flags, void **ret_addr)
+{
+    void *at = *ret_addr;
+    int r = hf_api_hand_over(ret_addr, &at, sizeof(at));
+
+    if (r == 0)
+        r = hf_mm_remap(old_addr, old_len, new_len, flags, &at);
+    return r < 0 ? r : hf_api_hand_over(ret_addr, &at, sizeof(at));
+}
+
 int hf_mmap(struct hf_file *file, void *addr, size_t len, int prot, int flags, hf_off_t off, void **ret_addr)
 {
     if (file == NULL || ret_addr == NULL)
         return file == NULL ? -EBADF : -EINVAL;
     if (!S_ISREG(file->vnode->inode.mode))
         return -ENODEV;
-    return HF_CALL(int, hf_mm_map(&file->vm, addr, len, prot, flags, off, ret_addr));
+    return HF_CALL(int, map(file, addr, len, prot, flags, off, ret_addr));
 }
 
 int hf_munmap(void *addr, size_t len)
@@ -33,7 +58,7 @@ int hf_mremap(void *old_addr, size_t old_len, size_t new_len, int flags, void **
 {
     if (ret_addr == NULL)
         return -EINVAL;
-    return HF_CALL(int, hf_mm_remap(old_addr, old_len, new_len, flags, ret_addr));
+    return HF_CALL(int, remap(old_addr, old_len, new_len, flags, ret_addr));
 }
 
 int hf_mprotect(void *addr, size_t len, int prot)

@@ -31,9 +31,15 @@ static int stat_into(struct hf_vnode *v, const void *arg)
 
 static int stat_path(struct hf_volume *vol, const char *path, unsigned walk_flags, struct stat *ret_stat)
 {
+    struct stat st, *into = &st; /* the caller's is written when the call is over: it may lie in a mapping */
+    int r;
+
     if (vol == NULL || path == NULL || ret_stat == NULL)
         return -EINVAL;
-    return HF_CALL(int, with_vnode(vol, path, walk_flags, stat_into, &ret_stat));
+    r = HF_CALL(int, with_vnode(vol, path, walk_flags, stat_into, &into));
+    if (r == 0)
+        *ret_stat = st;
+    return r;
 }
 
 int hf_stat(struct hf_volume *vol, const char *path, struct stat *ret_stat)
@@ -169,15 +175,34 @@ int hf_link(struct hf_volume *vol, const char *from, const char *to)
 
 ssize_t hf_readlink(struct hf_volume *vol, const char *path, char *buf, size_t size)
 {
-    return vol == NULL || path == NULL || buf == NULL
-               ? -EINVAL
-               : HF_CALL(ssize_t, hf_vfs_readlink(vol, path, buf, size));
+    char target[HF_PATH_MAX];
+    ssize_t n;
+
+    if (vol == NULL || path == NULL || buf == NULL)
+        return -EINVAL;
+    n = HF_CALL(ssize_t, hf_vfs_readlink(vol, path, target, sizeof(target)));
+    if (n > 0)
+        memcpy(buf, target, (size_t)n < size ? (size_t)n : size);
+    return n;
+}
+
+static int open_dir(struct hf_volume *vol, const char *path, struct hf_dir **ret_dir)
+{
+    struct hf_dir *dir;
+    int r = hf_vfs_opendir(vol, path, &dir);
+
+    if (r < 0)
+        return r;
+    r = hf_api_hand_over(ret_dir, &dir, sizeof(dir));
+    if (r < 0)
+        hf_vfs_closedir(dir);
+    return r;
 }
 
 int hf_opendir(struct hf_volume *vol, const char *path, struct hf_dir **ret_dir)
 {
     return vol == NULL || path == NULL || ret_dir == NULL ? -EINVAL
-                                                          : HF_CALL(int, hf_vfs_opendir(vol, path, ret_dir));
+                                                          : HF_CALL(int, open_dir(vol, path, ret_dir));
 }
 
 int hf_readdir(struct hf_dir *dir, struct hf_dirent *ret_entry)

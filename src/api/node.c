@@ -43,11 +43,17 @@ static int to_node(int r, struct hf_vnode *v, struct hf_node **ret_node)
 {
     if (r < 0)
         return r;
-    if (ret_node != NULL)
-        *ret_node = hf_vnode_to_node(v);
-    else
+    if (ret_node != NULL) {
+        struct hf_node *node = hf_vnode_to_node(v);
+
+        r = hf_api_hand_over(ret_node, &node, sizeof(node));
+        if (r < 0)
+            hf_vnode_put_nodes(v, 1);
+    } else {
         hf_vnode_put(v);
-    return 0;
+        r = 0;
+    }
+    return r;
 }
 
 static int root_node(struct hf_volume *vol, struct hf_node **ret_node)

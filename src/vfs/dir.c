@@ -63,8 +63,8 @@ int hf_vfs_readdir(struct hf_dir *d, struct hf_dirent *ret_entry)
     hf_rwlock_rdunlock(&v->io_lock);
     if (r != 1)
         return r;
-    d->cookie = entry.cookie;
     *ret_entry = entry;
+    d->cookie = entry.cookie; /* if that was refused, the entry comes again */
     return r;
 }
 
