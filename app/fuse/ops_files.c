@@ -76,11 +76,14 @@ static int open_flags(const struct fuse_file_info *fi)
 static int finish_open(struct hf_fuse *fuse, struct hf_file *file, struct fuse_file_info *fi)
 {
     struct hf_fuse_file *f = NULL;
+    unsigned tries = 0;
     int r = 0;
 
     /* Only what is open for both can be mapped writable. */
     if (fuse->opts->mmap == HF_FUSE_MMAP_RESERVE && (fi->flags & O_ACCMODE) == O_RDWR)
-        r = hf_file_promise(file);
+        do {
+            r = hf_file_promise(file);
+        } while (hf_fuse_again(fuse, r, &tries));
     if (r == 0) {
         f = hf_fuse_file_new(fuse, file, NULL);
         r = f == NULL ? -ENOMEM : 0;
@@ -120,12 +123,15 @@ void hf_fuse_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode
     struct hf_node *node = NULL;
     struct hf_file *file;
     struct hf_node *dir = hf_fuse_node(req, parent);
+    unsigned tries = 0;
     int r;
 
-    if (strcmp(name, "/") == 0) /* init.c: O_TMPFILE */
-        r = hf_node_tmpfile(dir, open_flags(fi), mode, &cred, &node, &file);
-    else
-        r = hf_node_create(dir, name, open_flags(fi), mode, &cred, &node, &file);
+    do {
+        if (strcmp(name, "/") == 0) /* init.c: O_TMPFILE */
+            r = hf_node_tmpfile(dir, open_flags(fi), mode, &cred, &node, &file);
+        else
+            r = hf_node_create(dir, name, open_flags(fi), mode, &cred, &node, &file);
+    } while (hf_fuse_again(fuse, r, &tries));
     hf_fuse_count(fuse, create, 1);
     if (r == 0) {
         r = hf_fuse_entry(fuse, node, &e);
@@ -195,8 +201,12 @@ void hf_fuse_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t si
 {
     struct hf_fuse *fuse = hf_fuse_of(req);
     unsigned flags = fi->writepage ? HF_WRITE_CACHED : fi->flags & O_APPEND ? HF_WRITE_APPEND : 0;
-    ssize_t n = hf_file_write(hf_fuse_file(fi), buf, size, off, flags);
+    unsigned tries = 0;
+    ssize_t n;
 
+    do {
+        n = hf_file_write(hf_fuse_file(fi), buf, size, off, flags);
+    } while (hf_fuse_again(fuse, n, &tries));
     (void)ino;
     hf_fuse_count(fuse, write, 1);
     if (fi->writepage) {
@@ -214,9 +224,16 @@ void hf_fuse_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t si
 void hf_fuse_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
                           struct fuse_file_info *fi)
 {
+    struct hf_fuse *fuse = hf_fuse_of(req);
+    unsigned tries = 0;
+    int r;
+
     (void)ino;
-    hf_fuse_count(hf_fuse_of(req), fallocate, 1);
-    fuse_reply_err(req, -hf_fallocate(hf_fuse_file(fi), mode, off, len));
+    hf_fuse_count(fuse, fallocate, 1);
+    do {
+        r = hf_fallocate(hf_fuse_file(fi), mode, off, len);
+    } while (hf_fuse_again(fuse, r, &tries));
+    fuse_reply_err(req, -r);
 }
 
 /* Copies at most len bytes; returns how many, or the error of the first. */

@@ -135,8 +135,12 @@ void hf_fuse_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int t
 {
     struct hf_node *node = hf_fuse_node(req, ino);
     struct hf_attr a = attr_to_set(attr, to_set);
-    int r = a.valid != 0 ? hf_node_setattr(node, &a) : 0;
+    unsigned tries = 0;
+    int r;
 
+    do {
+        r = a.valid != 0 ? hf_node_setattr(node, &a) : 0;
+    } while (hf_fuse_again(hf_fuse_of(req), r, &tries));
     (void)fi;
     hf_fuse_count(hf_fuse_of(req), setattr, 1);
     if (r < 0)

@@ -154,6 +154,11 @@ int hf_fuse_file_free(struct hf_fuse *fuse, struct hf_fuse_file *f);
 /* Closes what the kernel has not; returns the first error. Workers have ended. */
 int hf_fuse_files_close(struct hf_fuse *fuse);
 
+/* ---- space.c */
+/* r is what a request for space returned. True: it may be different now, ask once more. *tries: 0 at first.
+ */
+bool hf_fuse_again(struct hf_fuse *fuse, ssize_t r, unsigned *tries);
+
 /* ---- seek.c */
 int hf_fuse_seek_start(struct hf_fuse *fuse);
 void hf_fuse_seek_stop(struct hf_fuse *fuse); /* while workers run, or the connection is gone */

@@ -36,6 +36,8 @@ void hf_node_put(struct hf_node *node, uint64_t count);
 /* Gives back every reference of every node of the volume: for a frontend whose kernel forgot without saying.
  * No other call may be running. */
 void hf_node_put_all(struct hf_volume *volume);
+/* 1 if nodes alone hold a file that has no name any more: its space comes back when they are put. Else 0. */
+int hf_node_any_unlinked(struct hf_volume *volume);
 /* What name means in dir ("." and ".." too), referenced. */
 int hf_node_lookup(struct hf_node *dir, const char *name, struct hf_node **ret_node);
 

@@ -101,6 +101,11 @@ void hf_node_put_all(struct hf_volume *vol)
         (void)HF_CALL(int, put_all(vol));
 }
 
+int hf_node_any_unlinked(struct hf_volume *vol)
+{
+    return vol == NULL ? -EINVAL : HF_CALL(int, hf_icache_has_unlinked_nodes(vol));
+}
+
 static int lookup(const struct hf_name *at, struct hf_node **ret_node)
 {
     struct hf_vnode *v = NULL;

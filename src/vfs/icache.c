@@ -277,6 +277,23 @@ static int put_all_nodes(struct hf_vnode *v, void *arg)
     return 0;
 }
 
+bool hf_icache_has_unlinked_nodes(struct hf_volume *vol)
+{
+    bool found = false;
+
+    hf_mutex_lock(&vol->icache_lock);
+    for (unsigned b = 0; b < HF_ICACHE_BUCKETS && !found; b++) {
+        struct hf_list *at;
+
+        hf_list_for_each (at, &vol->buckets[b]) {
+            struct hf_vnode *v = hf_list_entry(at, struct hf_vnode, hash);
+            found |= v->nodes > 0 && v->users == 0 && atomic_load(&v->inode.nlink) == 0;
+        }
+    }
+    hf_mutex_unlock(&vol->icache_lock);
+    return found;
+}
+
 void hf_icache_put_all_nodes(struct hf_volume *vol)
 {
     hf_icache_each(vol, put_all_nodes, NULL);

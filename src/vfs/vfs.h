@@ -100,6 +100,8 @@ void hf_vnode_put_unlinked(struct hf_vnode *vnode);
 struct hf_node *hf_vnode_to_node(struct hf_vnode *vnode);
 void hf_vnode_put_nodes(struct hf_vnode *vnode, uint64_t count);
 void hf_icache_put_all_nodes(struct hf_volume *volume);
+/* Is there a file without names that only nodes hold? */
+bool hf_icache_has_unlinked_nodes(struct hf_volume *volume);
 void hf_vnode_user_add(struct hf_vnode *vnode);    /* a file opened it */
 void hf_vnode_user_remove(struct hf_vnode *vnode); /* and is gone */
 /* Evicts every inode that nobody uses. Returns the first error; inodes that could not be written are dropped

@@ -138,6 +138,22 @@ static void refused_at_open_and_growth(void **state)
     assert_ok(errno_of(close(fd)));
 }
 
+static void removed_files_give_space_back_at_once(void **state)
+{
+    struct mounted *m = *state;
+
+    mounted_start(m, NULL);
+    for (int i = 0; i < 100; i++) {
+        fill_volume(m, 0); /* asserts that all of it can be had, each time */
+        assert_ok(errno_of(unlink(path_in(m, "ballast"))));
+        int fd = must_open(m, "g", O_RDWR | O_CREAT | O_EXCL);
+        assert_ok(errno_of(posix_fallocate(fd, 0, VOLUME_BYTES / 2)));
+        assert_ok(errno_of(close(fd)));
+        assert_ok(errno_of(unlink(path_in(m, "g"))));
+    }
+    assert_count(mounted_stop(m), 0);
+}
+
 /* ------------------------------------------------------------------ late */
 
 static void lost_writes_are_told_to_everybody(void **state)
@@ -329,6 +345,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         CASE(closed_and_unmapped_on_a_full_volume),
         CASE(refused_at_open_and_growth),
+        CASE(removed_files_give_space_back_at_once),
         CASE(lost_writes_are_told_to_everybody),
         CASE(seen_at_once),
         CASE(signal_flushes),
@@ -343,5 +360,7 @@ int main(int argc, char **argv)
         printf("skipped: nothing can be mounted: %s\n", refused);
         return 77;
     }
+    if (argc > 2)
+        cmocka_set_test_filter(argv[2]);
     return cmocka_run_group_tests_name("mount_keeps_stores", tests, NULL, NULL);
 }
