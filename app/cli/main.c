@@ -29,7 +29,7 @@ static const struct hf_cli_command *const commands[] = {
     &hf_cmd_map,
     &hf_cmd_mount,
     &hf_cmd_umount,
-    &hf_cmd_stat,
+    &hf_cmd_stat, &hf_cmd_top,
     &hf_cmd_quota,
     &hf_cmd_doctor,
     &hf_cmd_demo,

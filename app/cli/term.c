@@ -47,6 +47,13 @@ bool hf_term_utf8(void)
     return term_utf8;
 }
 
+bool hf_term_is_terminal(void)
+{
+    const char *term = getenv("TERM");
+
+    return isatty(STDOUT_FILENO) && term && strcmp(term, "dumb") != 0;
+}
+
 unsigned hf_term_width(void)
 {
     struct winsize size;

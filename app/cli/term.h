@@ -31,6 +31,8 @@ enum hf_style {
 /* Once, before anything is printed. */
 void hf_term_init(bool no_colour);
 bool hf_term_utf8(void);
+/* Is stdout a terminal that can be drawn on? */
+bool hf_term_is_terminal(void);
 unsigned hf_term_width(void);
 /* The escape sequence of a style on stdout, or "". */
 const char *hf_term_style(enum hf_style style);
