@@ -341,11 +341,13 @@ static int serve_mounted(struct hf_fuse *fuse, int signals, void (*ready)(void *
 
 static int open_all(struct hf_fuse *fuse, const char *directory, char *error)
 {
+    struct hf_open_options open = fuse->opts->open;
     int r;
 
     if (realpath(directory, fuse->directory) == NULL)
         return fail(error, -errno, "%s: %s", directory, strerror(errno));
-    r = hf_volume_open(fuse->volume_path, &fuse->opts->open, &fuse->volume);
+    open.flags |= HF_OPEN_KEEP_SUID; /* the kernel asks for what its writer's privileges want */
+    r = hf_volume_open(fuse->volume_path, &open, &fuse->volume);
     if (r < 0)
         return fail(error, r, "%s", hf_volume_error_text());
     r = hf_node_root(fuse->volume, &fuse->root);

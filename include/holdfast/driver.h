@@ -52,8 +52,9 @@ struct hf_inode {
     _Atomic uint32_t nlink; /* as the other fields, but read by anybody */
     uint64_t rdev;
     uint64_t parent_ino;                /* directories: of ".." (kept by the driver) */
-    int64_t atime_ns, btime_ns;         /* since the epoch */
+    int64_t btime_ns;                   /* since the epoch, as the next ones */
     _Atomic int64_t mtime_ns, ctime_ns; /* page_mkwrite moves them, too */
+    _Atomic int64_t atime_ns;           /* reads move it under io_lock (s), or under none */
     _Atomic int64_t size;               /* i_size, bytes: only the framework writes it (after read_inode()) */
     _Atomic uint64_t blocks;            /* allocated, in units of B (kept by the driver) */
     void *fs;                           /* the driver's own; set in read_inode(), freed in evict_inode() */

@@ -84,6 +84,14 @@ enum hf_isize_sync {
 };
 
 #define HF_OPEN_READ_ONLY 0x1u /* nothing is written to the device, not even a mount mark */
+/* When reading moves atime. Default, as "relatime" of mount(8): if it is not after mtime and ctime, or a day
+ * old. It is written to the device with the inode's other attributes, or when the inode leaves memory. */
+#define HF_OPEN_NOATIME 0x2u     /* never; also by O_NOATIME of an open file */
+#define HF_OPEN_STRICTATIME 0x4u /* always; -EINVAL together with HF_OPEN_NOATIME */
+/* Whoever writes has CAP_FSETID: set-user-ID and set-group-ID bits stay when a file's content changes.
+ * Otherwise write, truncate and fallocate take them, as the kernel does for unprivileged writers. For
+ * frontends whose kernel asks for that itself. chown always takes them. */
+#define HF_OPEN_KEEP_SUID 0x8u
 
 /* How hf_volume_open() opens. Zero in a field means its default. */
 struct hf_open_options {
@@ -159,8 +167,8 @@ int hf_volume_stats(struct hf_volume *volume, struct hf_volume_stats *ret_stats)
 
 /*
  * Opens path. flags: O_RDONLY, O_WRONLY, O_RDWR with O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NOFOLLOW,
- * O_DIRECTORY, O_SYNC, O_DSYNC, O_TMPFILE as of open(2). mode: permission bits of a new file (no umask).
- * Fifos, sockets and devices can be named, not opened (-ENXIO): their drivers are a kernel's.
+ * O_DIRECTORY, O_SYNC, O_DSYNC, O_TMPFILE, O_NOATIME as of open(2). mode: permission bits of a new file (no
+ * umask). Fifos, sockets and devices can be named, not opened (-ENXIO): their drivers are a kernel's.
  */
 int hf_open(struct hf_volume *volume, const char *path, int flags, mode_t mode, struct hf_file **ret_file);
 

@@ -26,6 +26,8 @@ static int map(struct hf_file *file, void *addr, size_t len, int prot, int flags
     r = hf_api_hand_over(ret_addr, &at, sizeof(at));
     if (r < 0)
         hf_mm_unmap(at, len);
+    else
+        hf_file_accessed(file); /* as the kernel has it: later loads are not seen */
     return r;
 }
 

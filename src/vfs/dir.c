@@ -61,6 +61,8 @@ int hf_vfs_readdir(struct hf_dir *d, struct hf_dirent *ret_entry)
     else if (v->inode.nlink > 0)
         r = hf_vnode_driver(v)->readdir(&v->inode, d->cookie, &entry);
     hf_rwlock_rdunlock(&v->io_lock);
+    if (r >= 0)
+        hf_vnode_accessed(v);
     if (r != 1)
         return r;
     *ret_entry = entry;

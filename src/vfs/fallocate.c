@@ -146,8 +146,10 @@ static int punch(struct hf_vnode *v, hf_off_t off, hf_off_t end)
 static int fallocate_locked(struct hf_vnode *v, int mode, hf_off_t off, hf_off_t end)
 {
     bool keep_size = mode & FALLOC_FL_KEEP_SIZE;
-    int r;
+    int r = hf_vnode_drop_privileges(v);
 
+    if (r < 0)
+        return r;
     if (mode & FALLOC_FL_PUNCH_HOLE) {
         r = punch(v, off, end);
     } else {

@@ -155,7 +155,7 @@ static int evict(struct hf_vnode *v, bool force)
     int r = 0, r2;
 
     hf_mapping_drop_kept(&v->mapping);
-    if (v->inode.nlink > 0 && !vol->sb.read_only && hf_vnode_is_dirty(v))
+    if (v->inode.nlink > 0 && !vol->sb.read_only && (hf_vnode_is_dirty(v) || atomic_load(&v->atime_dirty)))
         r = hf_vnode_write(v, 0, HF_FILE_SIZE_MAX, HF_WB_SYNC);
     if (r < 0 && !force) {
         hf_mutex_lock(&vol->icache_lock);

@@ -41,6 +41,8 @@ ssize_t hf_vfs_pread(struct hf_file *f, void *buf, size_t len, hf_off_t off)
     hf_rwlock_rdlock(&v->io_lock);
     n = read_locked(v, buf, len > HF_RW_MAX ? HF_RW_MAX : len, off);
     hf_rwlock_rdunlock(&v->io_lock);
+    if (n >= 0 && len > 0)
+        hf_file_accessed(f);
     return n;
 }
 
@@ -59,6 +61,9 @@ static ssize_t write_locked(struct hf_vnode *v, const void *buf, size_t len, hf_
         return -EFBIG;
     if ((hf_off_t)len > most - off)
         len = (size_t)(most - off);
+    n = hf_vnode_drop_privileges(v);
+    if (n < 0)
+        return n;
     if (off + (hf_off_t)len > hf_isize_read(&v->mapping)) {
         int r = hf_vnode_size_prepare(v, off + (hf_off_t)len);
         if (r == 0)
@@ -160,6 +165,8 @@ ssize_t hf_vfs_read(struct hf_file *f, void *buf, size_t len)
     if (n > 0)
         pos_set(f, pos + n);
     hf_rwlock_wrunlock(&v->io_lock);
+    if (n >= 0 && len > 0)
+        hf_file_accessed(f);
     return n;
 }
 

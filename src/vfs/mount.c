@@ -58,6 +58,7 @@ static struct hf_volume *volume_new(const struct hf_mount_options *how)
     vol->sb.dev = how->dev;
     vol->sb.page_size = how->open->page_size;
     vol->sb.read_only = how->open->flags & HF_OPEN_READ_ONLY;
+    vol->open_flags = how->open->flags;
     vol->sb.fs = how->driver_options;
     vol->writeback_ms = how->open->writeback_ms != 0 ? how->open->writeback_ms : 5000;
     hf_mutex_init(&vol->names_lock, HF_RANK_VOLUME);

@@ -64,6 +64,7 @@ static int splice_target(struct hf_walk *w, struct hf_vnode *link)
 
     if (++w->links > SYMLINKS_MAX)
         return -ELOOP;
+    hf_vnode_accessed(link);
     n = hf_vnode_driver(link)->readlink(&link->inode, target, sizeof(target));
     if (n < 0)
         return (int)n;

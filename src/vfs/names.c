@@ -55,6 +55,25 @@ static bool is_dots(const char *name)
     return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
+/* In a set-group-ID directory the group is the directory's, and subdirectories are as it is. Caller: io x. */
+static struct hf_create inherit(const struct hf_inode *dir, const struct hf_create *how)
+{
+    struct hf_create own = *how;
+
+    if (dir->mode & S_ISGID) {
+        own.gid = dir->gid;
+        own.mode |= S_ISDIR(how->mode) ? S_ISGID : 0;
+    }
+    return own;
+}
+
+static int create_in(struct hf_vnode *dir, const char *name, const struct hf_create *how, uint64_t *ret_ino)
+{
+    struct hf_create own = inherit(&dir->inode, how);
+
+    return hf_vnode_driver(dir)->create(&dir->inode, name, &own, ret_ino);
+}
+
 int hf_name_create(const struct hf_name *at, const struct hf_create *how, struct hf_vnode **ret_vnode)
 {
     struct hf_volume *vol = at->dir->volume;
@@ -76,7 +95,7 @@ int hf_name_create(const struct hf_name *at, const struct hf_create *how, struct
     else if (r == -ENOENT && S_ISDIR(how->mode) && at->dir->inode.nlink >= HF_LINK_MAX)
         r = -EMLINK;
     else if (r == -ENOENT && at->dir->inode.nlink > 0)
-        r = hf_vnode_driver(at->dir)->create(&at->dir->inode, at->name, how, &ino);
+        r = create_in(at->dir, at->name, how, &ino);
     hf_rwlock_wrunlock(&at->dir->io_lock);
     hf_mutex_unlock(&vol->names_lock);
     return r < 0 || ret_vnode == NULL ? r : hf_vnode_iget(vol, ino, ret_vnode);
@@ -94,7 +113,7 @@ int hf_vnode_tmpfile(struct hf_vnode *dir, const struct hf_create *how, bool lin
     if (dir->volume->sb.read_only)
         return -EROFS;
     hf_rwlock_wrlock(&dir->io_lock);
-    r = dir->inode.nlink == 0 ? -ENOENT : hf_vnode_driver(dir)->create(&dir->inode, NULL, how, &ino);
+    r = dir->inode.nlink == 0 ? -ENOENT : create_in(dir, NULL, how, &ino);
     hf_rwlock_wrunlock(&dir->io_lock);
     if (r == 0)
         r = hf_vnode_iget(dir->volume, ino, &v);
@@ -396,8 +415,10 @@ ssize_t hf_vnode_readlink(struct hf_vnode *v, char *buf, size_t size)
     char target[HF_PATH_MAX]; /* the caller's buffer may lie in a mapping: it is written without locks */
     ssize_t n = -EINVAL;
 
-    if (S_ISLNK(v->inode.mode))
+    if (S_ISLNK(v->inode.mode)) {
+        hf_vnode_accessed(v);
         n = hf_vnode_driver(v)->readlink(&v->inode, target, sizeof(target));
+    }
     if (n > 0)
         memcpy(buf, target, (size_t)n < size ? (size_t)n : size);
     return n;

@@ -22,6 +22,70 @@ void hf_vnode_touch(struct hf_vnode *v)
     atomic_store(&v->attr_dirty, true);
 }
 
+#define DAY_NS ((int64_t)24 * 3600 * 1000000000)
+
+void hf_vnode_accessed(struct hf_vnode *v)
+{
+    int64_t old = atomic_load(&v->inode.atime_ns), now = hf_now_ns();
+    uint32_t flags = v->volume->open_flags;
+
+    if (v->volume->sb.read_only || (flags & HF_OPEN_NOATIME) || now == old)
+        return;
+    if (!(flags & HF_OPEN_STRICTATIME) && old > atomic_load(&v->inode.mtime_ns) &&
+        old > atomic_load(&v->inode.ctime_ns) && now - old < DAY_NS)
+        return;
+    atomic_store(&v->inode.atime_ns, now);
+    atomic_store(&v->atime_dirty, true);
+}
+
+void hf_file_accessed(struct hf_file *f)
+{
+    if (!(f->flags & O_NOATIME))
+        hf_vnode_accessed(f->vnode);
+}
+
+/* ---- privileges that a change takes */
+
+static uint32_t without_set_ids(uint32_t mode)
+{
+    mode &= ~(uint32_t)S_ISUID;
+    return mode & S_IXGRP ? mode & ~(uint32_t)S_ISGID : mode; /* else it is no set-group-ID bit */
+}
+
+static int drop_file_caps(struct hf_vnode *v)
+{
+    static const char name[] = "security.capability";
+    const struct hf_driver *driver = hf_vnode_driver(v);
+    ssize_t n;
+    int r;
+
+    if (driver->getxattr == NULL || atomic_load(&v->file_caps) == HF_CAPS_NONE)
+        return 0;
+    if (atomic_load(&v->file_caps) == HF_CAPS_UNKNOWN) {
+        n = driver->getxattr(&v->inode, name, NULL, 0);
+        if (n < 0 && n != -ENODATA)
+            return (int)n;
+        atomic_store(&v->file_caps, n < 0 ? HF_CAPS_NONE : HF_CAPS_SOME);
+    }
+    if (atomic_load(&v->file_caps) == HF_CAPS_NONE)
+        return 0;
+    r = driver->removexattr(&v->inode, name);
+    if (r < 0 && r != -ENODATA)
+        return r;
+    atomic_store(&v->file_caps, HF_CAPS_NONE);
+    return 0;
+}
+
+int hf_vnode_drop_privileges(struct hf_vnode *v)
+{
+    if (!(v->volume->open_flags & HF_OPEN_KEEP_SUID) && without_set_ids(v->inode.mode) != v->inode.mode) {
+        v->inode.mode = without_set_ids(v->inode.mode);
+        atomic_store(&v->inode.ctime_ns, hf_now_ns());
+        atomic_store(&v->attr_dirty, true);
+    }
+    return drop_file_caps(v);
+}
+
 static int shrink(struct hf_vnode *v, hf_off_t old_size, hf_off_t new_size)
 {
     struct hf_mapping *m = &v->mapping;
@@ -73,6 +137,8 @@ static int truncate_locked(struct hf_vnode *v, hf_off_t new_size)
     hf_off_t old_size = hf_isize_read(&v->mapping);
     int r = hf_vnode_size_prepare(v, new_size);
 
+    if (r == 0)
+        r = hf_vnode_drop_privileges(v);
     if (r < 0)
         return r;
     if (new_size < old_size)
@@ -123,10 +189,12 @@ static void setattr_locked(struct hf_vnode *v, const struct hf_attr *attr)
     struct hf_inode *i = &v->inode;
     int64_t now = hf_now_ns();
 
+    if ((attr->valid & HF_ATTR_OWNER) && !S_ISDIR(i->mode))
+        i->mode = without_set_ids(i->mode);
     if (attr->valid & HF_ATTR_MODE)
         i->mode = (i->mode & S_IFMT) | (attr->mode & 07777);
     if (attr->valid & HF_ATTR_TIMES) {
-        i->atime_ns = time_value(&attr->times[0], now, i->atime_ns);
+        atomic_store(&i->atime_ns, time_value(&attr->times[0], now, atomic_load(&i->atime_ns)));
         atomic_store(&i->mtime_ns, time_value(&attr->times[1], now, atomic_load(&i->mtime_ns)));
     }
     atomic_store(&i->ctime_ns, now);
@@ -149,6 +217,8 @@ int hf_vnode_setattr(struct hf_vnode *v, const struct hf_attr *attr)
     if (attr->valid & HF_ATTR_OWNER)
         r = hf_vnode_change_owner(v, attr->uid == (uid_t)-1 ? v->inode.uid : attr->uid,
                                   attr->gid == (gid_t)-1 ? v->inode.gid : attr->gid, v->inode.project);
+    if (r == 0 && (attr->valid & HF_ATTR_OWNER) && !S_ISDIR(v->inode.mode))
+        r = drop_file_caps(v);
     if (r == 0)
         setattr_locked(v, attr);
     hf_rwlock_wrunlock(&v->io_lock);
@@ -182,7 +252,7 @@ void hf_vnode_stat(struct hf_vnode *v, struct stat *ret_stat)
         .st_size = atomic_load(&i->size),
         .st_blksize = (blksize_t)v->volume->sb.block_size,
         .st_blocks = (blkcnt_t)(atomic_load(&i->blocks) * (v->volume->sb.block_size / 512)),
-        .st_atim = to_timespec(i->atime_ns),
+        .st_atim = to_timespec(atomic_load(&i->atime_ns)),
         .st_mtim = to_timespec(atomic_load(&i->mtime_ns)),
         .st_ctim = to_timespec(atomic_load(&i->ctime_ns)),
     };

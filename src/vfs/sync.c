@@ -16,6 +16,7 @@
 static int write_inode(struct hf_vnode *v, hf_off_t size)
 {
     int64_t mtime_ns = atomic_load(&v->inode.mtime_ns);
+    bool atime_dirty = atomic_exchange(&v->atime_dirty, false);
     int r = hf_vnode_driver(v)->write_inode(&v->inode, size);
 
     if (r == 0) {
@@ -23,6 +24,8 @@ static int write_inode(struct hf_vnode *v, hf_off_t size)
         atomic_store(&v->disk_mtime_ns, mtime_ns);
     } else {
         atomic_store(&v->attr_dirty, true);
+        if (atime_dirty)
+            atomic_store(&v->atime_dirty, true);
     }
     return r;
 }
@@ -92,7 +95,9 @@ int hf_vfs_fsync(struct hf_file *f, hf_off_t start, hf_off_t end, bool datasync)
 static int write_one(struct hf_vnode *v, void *arg)
 {
     (void)arg;
-    return hf_vnode_is_dirty(v) ? hf_vnode_write(v, 0, HF_FILE_SIZE_MAX, HF_WB_SYNC) : 0;
+    bool dirty = hf_vnode_is_dirty(v) || atomic_load(&v->atime_dirty);
+
+    return dirty ? hf_vnode_write(v, 0, HF_FILE_SIZE_MAX, HF_WB_SYNC) : 0;
 }
 
 int hf_vfs_sync(struct hf_volume *vol)

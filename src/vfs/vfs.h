@@ -22,6 +22,8 @@
 
 enum hf_vnode_state { HF_VNODE_NEW, HF_VNODE_LIVE, HF_VNODE_EVICTING, HF_VNODE_DEAD };
 
+enum hf_file_caps { HF_CAPS_UNKNOWN, HF_CAPS_NONE, HF_CAPS_SOME };
+
 struct hf_vnode {
     struct hf_inode inode; /* fields as driver.h says, under io_lock */
     struct hf_mapping mapping;
@@ -31,6 +33,8 @@ struct hf_vnode {
     _Atomic hf_off_t disk_size;    /* the size that the driver was told last; -1: it must be told */
     _Atomic int64_t disk_mtime_ns; /* likewise */
     bool linkable;                 /* O_TMPFILE, may get a name; guarded by names_lock once it is seen */
+    _Atomic bool atime_dirty;      /* it moved; the driver is told with the rest, or at the end */
+    _Atomic uint32_t file_caps;    /* enum hf_file_caps: is there a security.capability? */
     _Atomic bool attr_dirty;       /* attributes that the driver has not been told */
     _Atomic uint32_t state;        /* enum hf_vnode_state; futex; changed under icache_lock */
     uint64_t refs;                 /* guarded by icache_lock */
@@ -45,7 +49,7 @@ struct hf_volume {
     struct hf_super sb; /* set at mount */
     struct hf_cache *cache;
     struct hf_vnode *root;
-    uint32_t writeback_ms;
+    uint32_t writeback_ms, open_flags;         /* HF_OPEN_* */
     struct hf_mutex names_lock;                /* rank VOLUME */
     struct hf_mutex icache_lock;               /* rank ICACHE */
     struct hf_list buckets[HF_ICACHE_BUCKETS]; /* guarded by icache_lock, like the next three */
@@ -175,6 +179,12 @@ int hf_vnode_truncate(struct hf_vnode *vnode, hf_off_t size);
 int hf_vnode_size_prepare(struct hf_vnode *vnode, hf_off_t new_size);
 void hf_vnode_stat(struct hf_vnode *vnode, struct stat *ret_stat);
 void hf_vnode_touch(struct hf_vnode *vnode); /* mtime and ctime are now */
+/* Its content was read: atime moves as the volume's options say. Any lock or none. */
+void hf_vnode_accessed(struct hf_vnode *vnode);
+void hf_file_accessed(struct hf_file *file); /* likewise, unless it was opened with O_NOATIME */
+/* Its content is going to change: set-ID bits and capabilities go, as file_remove_privs() of the kernel takes
+ * them. Caller: io x. */
+int hf_vnode_drop_privileges(struct hf_vnode *vnode);
 /* ---- quota.c: as the calls of quota.h; -EOPNOTSUPP if the driver has no quotas */
 int hf_vfs_quota_get(struct hf_volume *volume, enum hf_quota_type type, uint32_t id,
                      struct hf_quota *ret_quota);

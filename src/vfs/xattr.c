@@ -114,6 +114,7 @@ ssize_t hf_vnode_listxattr(struct hf_vnode *v, char *buf, size_t size)
 
 static void changed_locked(struct hf_vnode *v)
 {
+    atomic_store(&v->file_caps, HF_CAPS_UNKNOWN);
     atomic_store(&v->inode.ctime_ns, hf_now_ns());
     atomic_store(&v->attr_dirty, true);
 }

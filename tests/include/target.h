@@ -123,6 +123,7 @@ struct target_ops {
     int (*fremovexattr)(struct target_file *file, const char *name);
     int (*mknod)(struct target *t, const char *path, mode_t mode, dev_t rdev);
     int (*flink)(struct target_file *file, const char *path);
+    int (*chown)(struct target *t, const char *path, uid_t uid, gid_t gid);
 };
 
 struct target {
@@ -136,6 +137,7 @@ struct target {
     bool has_zero_range;      /* FALLOC_FL_ZERO_RANGE works here */
     bool counts_dir_links;    /* nlink of a directory is 2 + its subdirectories */
     bool times_stores;        /* a store through a mapping moves mtime */
+    bool has_relatime;        /* reading moves atime as relatime of mount(8) says */
     bool has_user_xattrs;     /* extended attributes user.* */
     bool has_root_xattrs;     /* extended attributes trusted.* and security.* */
 };

@@ -29,6 +29,7 @@ static int hold_start(struct target *t)
 
     t->has_exchange = t->has_zero_range = t->counts_dir_links = t->times_stores = true;
     t->has_user_xattrs = t->has_root_xattrs = true;
+    t->has_relatime = (spec->open.flags & (HF_OPEN_NOATIME | HF_OPEN_STRICTATIME)) == 0;
     if (spec->kind == TARGET_MEMFS) {
         snprintf(t->path, sizeof(t->path), "mem:%" PRIu64 ",%" PRIu32,
                  spec->size_bytes ? spec->size_bytes : DEFAULT_VOLUME_BYTES, spec->block_size);
@@ -352,6 +353,11 @@ static int hold_flink(struct target_file *file, const char *path)
     return hf_flink(file->hf, path);
 }
 
+static int hold_chown(struct target *t, const char *path, uid_t uid, gid_t gid)
+{
+    return hf_chown(t->volume, path, uid, gid);
+}
+
 const struct target_ops target_holdfast_ops = {
     .start = hold_start,
     .stop = hold_stop,
@@ -401,4 +407,5 @@ const struct target_ops target_holdfast_ops = {
     .fremovexattr = hold_fremovexattr,
     .mknod = hold_mknod,
     .flink = hold_flink,
+    .chown = hold_chown,
 };

@@ -13,6 +13,7 @@
 #include <ftw.h>
 #include <linux/falloc.h>
 #include <linux/magic.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
@@ -65,6 +66,7 @@ static const char *host_base(enum target_kind kind)
 static void host_probe(struct target *t)
 {
     struct stat st = {0};
+    struct statvfs vfs;
     int fd = open("probe", O_RDWR | O_CREAT, 0600);
 
     if (fd >= 0) {
@@ -78,6 +80,7 @@ static void host_probe(struct target *t)
     t->has_exchange =
         syscall(SYS_renameat2, AT_FDCWD, "probe", AT_FDCWD, "probe-dir", RENAME_EXCHANGE_FLAG) == 0;
     t->times_stores = !is_tmpfs(t->path);
+    t->has_relatime = statvfs(".", &vfs) == 0 && (vfs.f_flag & ST_RELATIME) && !(vfs.f_flag & ST_NOATIME);
     (void)!unlink(t->has_exchange ? "probe-dir" : "probe");
     (void)!rmdir(t->has_exchange ? "probe" : "probe-dir");
 }
@@ -415,6 +418,12 @@ static int host_flink(struct target_file *file, const char *path)
     return errno_of(linkat(AT_FDCWD, self, AT_FDCWD, host_path(path), AT_SYMLINK_FOLLOW));
 }
 
+static int host_chown(struct target *t, const char *path, uid_t uid, gid_t gid)
+{
+    (void)t;
+    return errno_of(chown(host_path(path), uid, gid));
+}
+
 const struct target_ops target_host_ops = {
     .start = host_start,
     .stop = host_stop,
@@ -464,4 +473,5 @@ const struct target_ops target_host_ops = {
     .fremovexattr = host_fremovexattr,
     .mknod = host_mknod,
     .flink = host_flink,
+    .chown = host_chown,
 };

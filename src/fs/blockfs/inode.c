@@ -29,7 +29,7 @@ struct hf_blockfs_row hf_blockfs_row_of(struct hf_inode *inode, hf_off_t size)
         .gid = inode->gid,
         .project = inode->project,
         .flags = inode->project_inherit ? HF_BLOCKFS_INHERIT : 0,
-        .atime_ns = inode->atime_ns,
+        .atime_ns = atomic_load(&inode->atime_ns),
         .mtime_ns = atomic_load(&inode->mtime_ns),
         .ctime_ns = atomic_load(&inode->ctime_ns),
         .size = size,
@@ -239,7 +239,7 @@ static int row_load(struct hf_blockfs *fs, struct hf_inode *inode)
     inode->rdev = (uint64_t)sqlite3_column_int64(stmt, 4);
     inode->parent_ino = (uint64_t)sqlite3_column_int64(stmt, 5);
     size = sqlite3_column_int64(stmt, 6);
-    inode->atime_ns = sqlite3_column_int64(stmt, 7);
+    atomic_store(&inode->atime_ns, sqlite3_column_int64(stmt, 7));
     atomic_store(&inode->mtime_ns, sqlite3_column_int64(stmt, 8));
     atomic_store(&inode->ctime_ns, sqlite3_column_int64(stmt, 9));
     inode->btime_ns = sqlite3_column_int64(stmt, 10);
@@ -269,7 +269,7 @@ static void row_overlay(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, stru
         inode->gid = row->gid;
         inode->project = row->project;
         inode->project_inherit = row->flags & HF_BLOCKFS_INHERIT;
-        inode->atime_ns = row->atime_ns;
+        atomic_store(&inode->atime_ns, row->atime_ns);
         atomic_store(&inode->mtime_ns, row->mtime_ns);
         atomic_store(&inode->ctime_ns, row->ctime_ns);
         atomic_store(&inode->size, row->size);

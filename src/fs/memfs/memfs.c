@@ -322,7 +322,7 @@ static int memfs_read_inode(struct hf_inode *inode)
         inode->nlink = node->nlink;
         inode->rdev = node->rdev;
         inode->parent_ino = node->parent_ino;
-        inode->atime_ns = node->atime_ns;
+        atomic_store(&inode->atime_ns, node->atime_ns);
         inode->btime_ns = node->btime_ns;
         atomic_store(&inode->mtime_ns, node->mtime_ns);
         atomic_store(&inode->ctime_ns, node->ctime_ns);
@@ -343,7 +343,7 @@ static int memfs_write_inode(struct hf_inode *inode, hf_off_t disk_size)
     node->mode = inode->mode;
     node->uid = inode->uid;
     node->gid = inode->gid;
-    node->atime_ns = inode->atime_ns;
+    node->atime_ns = atomic_load(&inode->atime_ns);
     node->mtime_ns = atomic_load(&inode->mtime_ns);
     node->ctime_ns = atomic_load(&inode->ctime_ns);
     node->size = disk_size;
