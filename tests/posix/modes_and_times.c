@@ -194,7 +194,18 @@ static void write_times_last_over_reopen(struct target *t)
     assert_int_equal(ns_of(after.st_ctim), ns_of(before.st_ctim));
 }
 
+/* Its user can use it, also where permissions are checked. */
+static void root_belongs_to_who_made_the_volume(struct target *t)
+{
+    struct stat st = stat_at(t, "/");
+
+    assert_count(st.st_uid, geteuid());
+    assert_count(st.st_gid, getegid());
+    assert_count(st.st_mode, S_IFDIR | 0755);
+}
+
 static const struct test_body bodies[] = {
+    BODY(root_belongs_to_who_made_the_volume, ON_HOLDFAST),
     BODY(modes, ON_ALL),
     BODY(data_moves_mtime_and_ctime, ON_ALL),
     BODY(attributes_move_ctime, ON_ALL),

@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char tables[] =
     "CREATE TABLE meta(schema_version INTEGER NOT NULL, next_id INTEGER NOT NULL) STRICT;"
@@ -47,9 +48,10 @@ int hf_blockfs_schema_populate(sqlite3 *db, const struct hf_blockfs_header *head
     (void)header;
     snprintf(rows, sizeof(rows),
              "INSERT INTO meta VALUES(%d, %u);"
-             "INSERT INTO inodes VALUES(%u, %u, 0, 0, 2, 0, %u, 0, %lld, %lld, %lld, %lld, 0, 0);",
-             HF_BLOCKFS_SCHEMA, HF_BLOCKFS_FIRST_ID, HF_BLOCKFS_ROOT_INO, S_IFDIR | 0755u,
-             HF_BLOCKFS_ROOT_INO, (long long)now_ns, (long long)now_ns, (long long)now_ns, (long long)now_ns);
+             "INSERT INTO inodes VALUES(%u, %u, %u, %u, 2, 0, %u, 0, %lld, %lld, %lld, %lld, 0, 0);",
+             HF_BLOCKFS_SCHEMA, HF_BLOCKFS_FIRST_ID, HF_BLOCKFS_ROOT_INO, S_IFDIR | 0755u, geteuid(),
+             getegid(), HF_BLOCKFS_ROOT_INO, (long long)now_ns, (long long)now_ns, (long long)now_ns,
+             (long long)now_ns);
     rc = sqlite3_exec(db, tables, NULL, NULL, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(db, rows, NULL, NULL, NULL);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ROOT_INO 1u
 #define FIRST_ID 16u
@@ -380,7 +381,7 @@ static int memfs_mount(struct hf_super *sb)
 {
     const struct hf_memfs_options *options = sb->fs;
     uint32_t size = options->block_size;
-    struct hf_create root = {.mode = S_IFDIR | 0755};
+    struct hf_create root = {.mode = S_IFDIR | 0755, .uid = geteuid(), .gid = getegid()};
     struct hf_memfs_volume *volume;
 
     if (size < HF_BLOCK_SIZE_MIN || size > HF_BLOCK_SIZE_MAX || (size & (size - 1)) != 0 ||
