@@ -10,8 +10,9 @@
 #include <time.h>
 
 #define B 4096
-#define WAIT_MS 200 /* how long a wrong order has time to show; the right one passes however long it takes \
-                     */
+#define WAIT_MS                                                                                \
+    200 /* how long a wrong order has time to show; the right one passes however long it takes \
+         */
 
 static const struct hf_driver *real;
 
