@@ -7,6 +7,9 @@
 
 #include "base/types.h"
 
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #define B 1024u
@@ -665,6 +668,93 @@ static void the_check_can_fail(void **state)
     stop();
 }
 
+/* ---- one moment */
+
+#define A_WHILE 2000 /* yields: for what must not happen to show if it does */
+
+struct other {
+    struct hf_inode *inode;
+    int result;
+    _Atomic bool done;
+    pthread_t thread;
+};
+
+static void *check_in_thread(void *arg)
+{
+    struct other *other = arg;
+    struct hf_quota_check check;
+
+    other->result = vol.ops->quota_check(&vol.sb, &check);
+    atomic_store(&other->done, true);
+    return NULL;
+}
+
+/* The check waits for a charge of which only a part has been done. */
+static void charges_under_way_are_waited_for(void **state)
+{
+    struct other other = {0};
+    struct hf_accounts *accounts;
+    struct hf_charge charge;
+    struct hf_account *user;
+    struct hf_inode *f;
+
+    (void)state;
+    start();
+    accounts = &hf_blockfs_of(&vol.sb)->accounts;
+    f = file_create(&vol, root, "f");
+    user = account(HF_QUOTA_USER, OWNER);
+    assert_ok(hf_charge_begin(accounts, &hf_blockfs_inode_of(f)->owner, 3, 0, 0, &charge));
+    atomic_fetch_add(&user->used[HF_ACCOUNT_BLOCKS], 3);
+    assert_int_equal(pthread_create(&other.thread, NULL, check_in_thread, &other), 0);
+    while (atomic_load(&accounts->frozen) == 0 && !atomic_load(&other.done))
+        sched_yield();
+    for (int i = 0; i < A_WHILE; i++)
+        sched_yield();
+    assert_false(atomic_load(&other.done));
+    atomic_fetch_sub(&user->used[HF_ACCOUNT_BLOCKS], 3);
+    hf_charge_end(&charge, false);
+    pthread_join(other.thread, NULL);
+    assert_int_equal(other.result, 0);
+    inode_put(f);
+    stop();
+}
+
+static void *reserve_in_thread(void *arg)
+{
+    struct other *other = arg;
+
+    other->result = vol.ops->reserve(other->inode, 5, 0);
+    atomic_store(&other->done, true);
+    return NULL;
+}
+
+/* While a moment is recorded nothing is charged; what came meanwhile is, afterwards. */
+static void charges_wait_while_frozen(void **state)
+{
+    struct hf_accounts *accounts;
+    struct other other = {0};
+    struct hf_inode *f;
+
+    (void)state;
+    start();
+    accounts = &hf_blockfs_of(&vol.sb)->accounts;
+    f = other.inode = file_create(&vol, root, "f");
+    hf_accounts_freeze(accounts);
+    assert_int_equal(pthread_create(&other.thread, NULL, reserve_in_thread, &other), 0);
+    for (int i = 0; i < A_WHILE; i++)
+        sched_yield();
+    assert_int_equal(hf_owner_settled(&hf_blockfs_inode_of(f)->owner), 0);
+    assert_int_equal(get(HF_QUOTA_USER, OWNER).blocks_used, 0);
+    assert_false(atomic_load(&other.done));
+    hf_accounts_thaw(accounts);
+    pthread_join(other.thread, NULL);
+    assert_int_equal(other.result, 0);
+    file_uses(5);
+    vol.ops->unreserve(f, 5);
+    inode_put(f);
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -688,6 +778,8 @@ int main(void)
         cmocka_unit_test(accounts_that_nobody_needs_are_freed),
         cmocka_unit_test(read_only),
         cmocka_unit_test(the_check_can_fail),
+        cmocka_unit_test(charges_under_way_are_waited_for),
+        cmocka_unit_test(charges_wait_while_frozen),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
