@@ -236,6 +236,8 @@ static int dump_header(const char *path, enum how how)
            time_text(info.created_ns, buf), info.volume_bytes, info.thin ? "thin" : "thick",
            info.device_bytes);
     print_region("metadata", info.metadb_off, info.metadb_len);
+    for (unsigned i = 0; i < info.nr_segments; i++)
+        print_region("metadata, too", info.segment_off[i], info.segment_len[i]);
     print_region("log (WAL)", info.wal_off, info.wal_len);
     print_region("data", info.data_off, info.data_len);
     printf("  blocks        %" PRIu64 " of %u bytes\n", info.data_blocks, info.block_size);

@@ -30,6 +30,12 @@ struct hf_device_ops {
     /* Optional. The range's contents are no longer needed; later reads give anything. 0, -EOPNOTSUPP, -EIO.
      */
     int (*discard)(struct hf_device *dev, hf_off_t off, hf_off_t len);
+    /*
+     * Optional (NULL: it stays as large as it is). Sets the size to size_bytes, of a disk only if it has so
+     * many by now, and then size_bytes in struct hf_device; other calls may be running. Bytes that are cut
+     * off are gone. 0; -ENOSPC: a disk that is smaller; -EIO.
+     */
+    int (*resize)(struct hf_device *dev, hf_off_t size_bytes);
     /* Optional. Called in a fork()ed child: let go of descriptors without side effects on the parent. */
     void (*forked)(struct hf_device *dev);
     /* Required. Releases locks, closes, frees dev. */
@@ -38,7 +44,7 @@ struct hf_device_ops {
 
 struct hf_device {
     const struct hf_device_ops *ops; /* set at init */
-    hf_off_t size_bytes;             /* set at init */
+    hf_off_t size_bytes;             /* set at init, and by resize(); read with __atomic_load_n() */
     bool read_only;                  /* set at init: write and discard return -EROFS */
     char name[256];                  /* set at init: for messages */
 };

@@ -89,6 +89,10 @@ struct hf_driver {
     /* Makes all that the ops below have done durable. No locks held. */
     int (*sync)(struct hf_super *sb);
     int (*statfs)(struct hf_super *sb, struct hf_statfs *ret_statfs);
+    /* Optional. The volume gets size_bytes (0: all that its device has) while it is in use. err: 256 bytes,
+     * why not. 0; -EALREADY: it has them; -EINVAL: fewer, or hardly more; -ENOSPC, -EIO, -EROFS, -ENOMEM:
+     * nothing has changed. No locks held. */
+    int (*grow)(struct hf_super *sb, uint64_t size_bytes, char *err);
 
     /* ---- names. Caller: dir io x, and io x of every inode given. Each op is atomic in a crash, and the
      * driver updates nlink, parent_ino, ctime of the inodes, and mtime, ctime of the directories, to now_ns.

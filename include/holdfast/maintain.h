@@ -74,7 +74,9 @@ struct hf_header_info {
     uint64_t volume_bytes, device_bytes;
     uint64_t metadb_off, metadb_len, wal_off, wal_len, data_off, data_len;
     uint64_t data_blocks;
-    int64_t created_ns; /* since the epoch */
+    int64_t created_ns;   /* since the epoch */
+    unsigned nr_segments; /* more parts of the metadata region: one for each time it has grown */
+    uint64_t segment_off[64], segment_len[64];
 };
 
 /* Reads the header alone; the volume may be open elsewhere for reading. Returns 0, or as hf_volume_open(). */
@@ -89,6 +91,23 @@ int hf_label_set(const char *path, const char *label);
 int hf_uuid_set(const char *path, const uint8_t uuid[16]);
 /* The same on a device, which stays the caller's; NULL: as it is. */
 int hf_header_set_device(struct hf_device *dev, const char *label, const uint8_t *uuid);
+
+/* ------------------------------------------------------------------ growing */
+
+/*
+ * The volume gets new_bytes: of a regular file that becomes so large, of a block device that has so many. 0:
+ * all that the file or device has. A thick volume's new space is allocated now. A volume can grow 64 times,
+ * and not by less than its metadata then need.
+ *
+ * hf_volume_grow() while it is in use: stores and writes go on; hf_grow() when nobody has it open. A power
+ * cut leaves the old size or the new one. Returns 0; -EALREADY: it has that size; -EINVAL: smaller, or hardly
+ * larger; -ENOSPC: the host or the device has not so much; -EROFS, -EUCLEAN, -ENOMEM, -EIO, -EOPNOTSUPP (the
+ * driver cannot): the volume is as it was.
+ */
+int hf_volume_grow(struct hf_volume *volume, uint64_t new_bytes);
+int hf_grow(const char *path, uint64_t new_bytes);
+/* hf_grow() on a device, which stays the caller's. */
+int hf_grow_device(struct hf_device *dev, uint64_t new_bytes);
 
 /* ------------------------------------------------------------------ the tables */
 

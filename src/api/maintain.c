@@ -4,6 +4,7 @@
  */
 #include "api/api.h"
 #include "dev/device_io.h"
+#include "fs/blockfs/blockfs.h"
 #include "fs/blockfs/check.h"
 
 #include <errno.h>
@@ -113,6 +114,11 @@ static void info_fill(const struct hf_blockfs_header *header, const struct hf_de
         .data_blocks = header->data_blocks,
         .created_ns = header->created_ns,
     };
+    ret_info->nr_segments = header->nr_segments;
+    for (uint32_t i = 0; i < header->nr_segments; i++) {
+        ret_info->segment_off[i] = header->segments[i].off;
+        ret_info->segment_len[i] = header->segments[i].len;
+    }
     memcpy(ret_info->uuid, header->uuid, sizeof(ret_info->uuid));
     memcpy(ret_info->label, header->label, sizeof(ret_info->label));
 }
@@ -210,6 +216,61 @@ int hf_label_set(const char *path, const char *label)
 int hf_uuid_set(const char *path, const uint8_t uuid[16])
 {
     return uuid == NULL ? -EINVAL : set_path(path, NULL, uuid);
+}
+
+/* ---- growing */
+
+static int grow_volume(struct hf_volume *volume, uint64_t new_bytes)
+{
+    char err[HF_BLOCKFS_ERR] = "";
+    int r = hf_vfs_grow(volume, new_bytes, err);
+
+    return r < 0 ? hf_api_fail(r, "%s", err[0] != '\0' ? err : strerror(-r)) : 0;
+}
+
+int hf_volume_grow(struct hf_volume *volume, uint64_t new_bytes)
+{
+    return volume == NULL ? -EINVAL : HF_CALL(int, grow_volume(volume, new_bytes));
+}
+
+static int grow_device(struct hf_device *dev, uint64_t new_bytes)
+{
+    char err[HF_BLOCKFS_ERR] = "";
+    int r = hf_blockfs_grow_device(dev, new_bytes, err);
+
+    return r < 0 ? fail_text(dev->name, r, err) : 0;
+}
+
+int hf_grow_device(struct hf_device *dev, uint64_t new_bytes)
+{
+    int r = hf_api_init();
+
+    hf_api_fail(0, "%s", "");
+    if (dev == NULL)
+        return hf_api_fail(-EINVAL, "no device");
+    return r < 0 ? r : HF_CALL(int, grow_device(dev, new_bytes));
+}
+
+static int grow_path(const char *path, uint64_t new_bytes)
+{
+    struct hf_device *dev;
+    int r = open_device(path, false, &dev);
+
+    if (r < 0)
+        return r;
+    r = grow_device(dev, new_bytes);
+    hf_dev_close(dev);
+    return r;
+}
+
+int hf_grow(const char *path, uint64_t new_bytes)
+{
+    int r = hf_api_init();
+
+    hf_api_fail(0, "%s", "");
+    if (path == NULL || path[0] == '\0')
+        return hf_api_fail(-EINVAL, "no volume named");
+    return r < 0 ? r : HF_CALL(int, grow_path(path, new_bytes));
 }
 
 /* ---- the tables */

@@ -111,6 +111,16 @@ static int fault_discard(struct hf_device *dev, hf_off_t off, hf_off_t len)
     return ret ? ret : hf_dev_discard(to_fault(dev)->lower, off, len);
 }
 
+static int fault_resize(struct hf_device *dev, hf_off_t size_bytes)
+{
+    struct hf_device *lower = to_fault(dev)->lower;
+    int ret = hf_dev_resize(lower, size_bytes);
+
+    if (!ret)
+        __atomic_store_n(&dev->size_bytes, hf_dev_size(lower), __ATOMIC_RELAXED);
+    return ret;
+}
+
 static void fault_forked(struct hf_device *dev)
 {
     hf_dev_forked(to_fault(dev)->lower);
@@ -142,6 +152,7 @@ int hf_device_fault_new(struct hf_device *lower, struct hf_device **ret_dev)
         /* A device that has no guarantee() may still be made to break its promise. */
         .guarantee = fault_guarantee,
         .discard = lower->ops->discard ? fault_discard : NULL,
+        .resize = lower->ops->resize ? fault_resize : NULL,
         .forked = fault_forked,
         .close = fault_close,
     };

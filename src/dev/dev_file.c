@@ -186,6 +186,37 @@ static int blk_discard(struct hf_device *dev, hf_off_t off, hf_off_t len)
     return 0;
 }
 
+static void set_size(struct hf_device *dev, hf_off_t size_bytes)
+{
+    __atomic_store_n(&dev->size_bytes, size_bytes, __ATOMIC_RELAXED);
+}
+
+static int file_resize(struct hf_device *dev, hf_off_t size_bytes)
+{
+    int ret;
+
+    do
+        ret = ftruncate(to_file(dev)->fd, size_bytes);
+    while (ret < 0 && errno == EINTR);
+    if (ret < 0)
+        return file_error(errno == EFBIG ? ENOSPC : errno);
+    set_size(dev, size_bytes);
+    return 0;
+}
+
+/* A disk is as large as it is; it may have grown since it was opened. */
+static int blk_resize(struct hf_device *dev, hf_off_t size_bytes)
+{
+    uint64_t bytes;
+
+    if (ioctl(to_file(dev)->fd, BLKGETSIZE64, &bytes) < 0)
+        return -EIO;
+    if ((uint64_t)size_bytes > bytes)
+        return -ENOSPC;
+    set_size(dev, (hf_off_t)bytes);
+    return 0;
+}
+
 /* The parent's open file description keeps the lock; this lets go of the child's reference to it. */
 static void file_forked(struct hf_device *dev)
 {
@@ -204,6 +235,7 @@ static const struct hf_device_ops thick_ops = {
     .read = file_read,
     .write = file_write,
     .flush = file_flush,
+    .resize = file_resize,
     .forked = file_forked,
     .close = file_close,
 };
@@ -214,6 +246,7 @@ static const struct hf_device_ops thin_ops = {
     .flush = file_flush,
     .guarantee = file_guarantee,
     .discard = file_discard,
+    .resize = file_resize,
     .forked = file_forked,
     .close = file_close,
 };
@@ -223,6 +256,7 @@ static const struct hf_device_ops blk_ops = {
     .write = file_write,
     .flush = file_flush,
     .discard = blk_discard,
+    .resize = blk_resize,
     .forked = file_forked,
     .close = file_close,
 };

@@ -12,10 +12,17 @@
 
 #include <errno.h>
 
+static inline hf_off_t hf_dev_size(const struct hf_device *dev)
+{
+    return __atomic_load_n(&dev->size_bytes, __ATOMIC_RELAXED);
+}
+
 /* True if [off, off+len) lies on the device. */
 static inline bool hf_dev_range_ok(const struct hf_device *dev, hf_off_t off, uint64_t len)
 {
-    return off >= 0 && off <= dev->size_bytes && len <= (uint64_t)(dev->size_bytes - off);
+    hf_off_t size = hf_dev_size(dev);
+
+    return off >= 0 && off <= size && len <= (uint64_t)(size - off);
 }
 
 static inline int hf_dev_read(struct hf_device *dev, void *buf, size_t len, hf_off_t off)
@@ -59,6 +66,16 @@ static inline int hf_dev_discard(struct hf_device *dev, hf_off_t off, hf_off_t l
     if (!dev->ops->discard)
         return -EOPNOTSUPP;
     return len ? dev->ops->discard(dev, off, len) : 0;
+}
+
+/* -ENOSPC: it cannot be made larger. */
+static inline int hf_dev_resize(struct hf_device *dev, hf_off_t size_bytes)
+{
+    if (dev->read_only)
+        return -EROFS;
+    if (!dev->ops->resize)
+        return -ENOSPC;
+    return dev->ops->resize(dev, size_bytes);
 }
 
 static inline void hf_dev_forked(struct hf_device *dev)

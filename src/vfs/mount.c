@@ -170,3 +170,12 @@ int hf_vfs_stats(struct hf_volume *vol, struct hf_volume_stats *ret_stats)
     };
     return 0;
 }
+
+int hf_vfs_grow(struct hf_volume *vol, uint64_t size_bytes, char error_text[256])
+{
+    const struct hf_driver *driver = vol->sb.driver;
+
+    if (driver->grow == NULL)
+        return -EOPNOTSUPP;
+    return vol->sb.read_only ? -EROFS : driver->grow(&vol->sb, size_bytes, error_text);
+}

@@ -91,6 +91,7 @@ struct hf_mount_options {
 int hf_vfs_mount(const struct hf_mount_options *how, struct hf_volume **ret_volume);
 int hf_vfs_unmount(struct hf_volume *volume);
 int hf_vfs_statfs(struct hf_volume *volume, struct hf_statfs *ret_statfs);
+int hf_vfs_grow(struct hf_volume *volume, uint64_t size_bytes, char error_text[256]);
 int hf_vfs_stats(struct hf_volume *volume, struct hf_volume_stats *ret_stats);
 
 /* ---- icache.c */

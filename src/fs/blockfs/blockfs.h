@@ -104,6 +104,11 @@ struct hf_blockfs {
 /* Notes in sb->error_text what is damaged; returns -EUCLEAN. Caller: sql_lock. */
 int hf_blockfs_damaged(struct hf_blockfs *fs, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* ---- grow.c */
+int hf_blockfs_grow(struct hf_super *sb, uint64_t size_bytes, char err[HF_BLOCKFS_ERR]);
+/* The same for a volume that nobody has open; size_bytes 0: all of the device. As hf_grow(). */
+int hf_blockfs_grow_device(struct hf_device *dev, uint64_t size_bytes, char err[HF_BLOCKFS_ERR]);
+
 /* ---- commit.c */
 /* What a commit that starts from now on will have. */
 uint64_t hf_blockfs_ticket(struct hf_blockfs *fs);

@@ -259,7 +259,7 @@ static int read_header(struct hf_check *c, enum hf_blockfs_copy *ret_used)
         return 1;
     }
     if (rc == 0)
-        c->result.blocks = c->header.data_blocks;
+        c->result.blocks = c->header.data_blocks; /* the pass over extents subtracts holes */
     return rc;
 }
 

@@ -93,6 +93,30 @@ static bool check_order(struct hf_check *c, const struct extent_row *row, int64_
     return false;
 }
 
+/* Segments of the metadata region lie in holes of the data region. */
+static void take_holes(struct hf_check *c)
+{
+    c->result.blocks = c->header.data_blocks;
+    for (uint32_t i = 0; i < c->header.nr_segments && c->rc == 0; i++) {
+        uint64_t blk, nr = hf_blockfs_hole(&c->header, i, &blk);
+
+        c->result.blocks -= nr;
+        if (nr != 0)
+            c->rc = hf_freemap_take(&c->map, blk, nr);
+    }
+}
+
+static bool in_hole(const struct hf_check *c, const struct extent_row *row)
+{
+    for (uint32_t i = 0; i < c->header.nr_segments; i++) {
+        uint64_t blk, nr = hf_blockfs_hole(&c->header, i, &blk);
+
+        if ((uint64_t)row->pblk < blk + nr && (uint64_t)(row->pblk + row->len) > blk)
+            return true;
+    }
+    return false;
+}
+
 /* Somebody else's extent that has the block; 0: not looked for. */
 static int64_t other_owner(struct hf_check *c, const struct extent_row *row, uint64_t pblk)
 {
@@ -161,7 +185,9 @@ static bool check_shared(struct hf_check *c, const struct extent_row *row)
     hf_check_problem(c, "extent-shared", row->ino, "the shared blocks become a hole in the later one",
                      "%s: block %lld of the extent at block %lld (%lld blocks at %lld) belongs to %s, too",
                      who, (long long)pblk, (long long)row->lblk, (long long)row->len, (long long)row->pblk,
-                     other != 0 ? hf_check_who(c, other) : "another extent");
+                     other != 0        ? hf_check_who(c, other)
+                     : in_hole(c, row) ? "the metadata"
+                                       : "another extent");
     fix_shared(c, row);
     return false;
 }
@@ -206,6 +232,7 @@ void hf_check_extents(struct hf_check *c)
     c->result.extents = 0;
     if (c->rc == 0)
         c->rc = hf_freemap_init(&c->map, c->header.data_blocks);
+    take_holes(c);
     while (hf_check_row(c, "extents", stmt)) {
         struct extent_row row;
 
@@ -224,5 +251,5 @@ void hf_check_extents(struct hf_check *c)
         if (check_shared(c, &row) || !c->repair)
             check_end(c, &row);
     }
-    c->result.blocks_used = c->header.data_blocks - c->map.nr_free;
+    c->result.blocks_used = c->result.blocks - c->map.nr_free;
 }

@@ -8,6 +8,9 @@
  *   data_off    data region: data_blocks blocks of block_size bytes
  *   end - 4096  copy of the header
  *
+ * A volume that has grown has more metadata regions ("segments"), each where the volume then ended. The data
+ * region goes on behind them: the blocks that they cover are holes of it, and never used.
+ *
  * Invariants of a header that hf_blockfs_header_read() accepted: the regions lie in that order, do not
  * overlap, lie between the two headers and on the device; data_len == data_blocks * block_size; all other
  * offsets and lengths are multiples of 4096, and data_off is a multiple of block_size, too.
@@ -24,9 +27,10 @@
 #define HF_BLOCKFS_ERR 256 /* size of every err[] below: one line, no newline, NUL-terminated */
 
 /* Feature flags that this version knows; a volume with others is refused as their kind says. */
-#define HF_BLOCKFS_COMPAT_KNOWN 0ull    /* unknown ones: ignored */
-#define HF_BLOCKFS_RO_COMPAT_KNOWN 0ull /* unknown ones: read only */
-#define HF_BLOCKFS_INCOMPAT_KNOWN 0ull  /* unknown ones: not at all */
+#define HF_BLOCKFS_COMPAT_KNOWN 0ull      /* unknown ones: ignored */
+#define HF_BLOCKFS_RO_COMPAT_KNOWN 0ull   /* unknown ones: read only */
+#define HF_BLOCKFS_INCOMPAT_KNOWN 1ull    /* unknown ones: not at all */
+#define HF_BLOCKFS_INCOMPAT_SEGMENTS 1ull /* set if and only if there are segments */
 
 /* hf_blockfs_header.flags; others must be zero. */
 #define HF_BLOCKFS_THIN 0x1u /* the data region was not preallocated: ask the device's guarantee() */
@@ -40,6 +44,12 @@
 #define HF_BLOCKFS_EXTENT_BYTES 96u
 #define HF_BLOCKFS_BASE_BYTES (128u << 10)
 #define HF_BLOCKFS_BASE_SHARE 64u /* plus this part of the volume, for inodes and names */
+
+#define HF_BLOCKFS_SEGMENTS_MAX 64u /* so often a volume can grow */
+/* A part of the metadata region that lies by itself: bytes. */
+struct hf_blockfs_segment {
+    uint64_t off, len;
+};
 
 /* The header in memory. All offsets and lengths in bytes. */
 struct hf_blockfs_header {
@@ -56,7 +66,22 @@ struct hf_blockfs_header {
     uint64_t data_off, data_len;
     uint64_t data_blocks;
     int64_t created_ns; /* since the epoch */
+    uint32_t nr_segments;
+    struct hf_blockfs_segment segments[HF_BLOCKFS_SEGMENTS_MAX]; /* in order of their offsets */
 };
+
+/* All of the metadata region. */
+static inline uint64_t hf_blockfs_metadb_bytes(const struct hf_blockfs_header *header)
+{
+    uint64_t bytes = header->metadb_len;
+
+    for (uint32_t i = 0; i < header->nr_segments; i++)
+        bytes += header->segments[i].len;
+    return bytes;
+}
+
+/* The blocks of the data region that segment i covers: [*ret_blk, *ret_blk + the returned number). */
+uint64_t hf_blockfs_hole(const struct hf_blockfs_header *header, uint32_t i, uint64_t *ret_blk);
 
 enum hf_blockfs_copy { HF_BLOCKFS_COPY_PRIMARY = 0, HF_BLOCKFS_COPY_BACKUP };
 
@@ -86,6 +111,13 @@ int hf_blockfs_header_probe(struct hf_device *dev);
  * Returns 0; -EINVAL: an option; -ENOSPC: too small. */
 int hf_blockfs_layout(uint64_t size_bytes, const struct hf_mkfs_options *opts,
                       struct hf_blockfs_header *ret_header, char err[HF_BLOCKFS_ERR]);
+
+/*
+ * The header of the volume when it has grown to size_bytes; the regions of the old one stay where they are.
+ * Returns 0; -EALREADY: it has that size; -EINVAL: smaller, or hardly larger; -ENOSPC: has grown too often.
+ */
+int hf_blockfs_layout_grown(const struct hf_blockfs_header *old, uint64_t size_bytes,
+                            struct hf_blockfs_header *ret_header, char err[HF_BLOCKFS_ERR]);
 
 /* The bytes on disk from a header (encode computes the checksum), and back without judging the values;
  * decode: 0, -EMEDIUMTYPE (no magic), -EUCLEAN (checksum). */

@@ -120,6 +120,38 @@ static int leaf_materialize(struct hf_freemap *map, uint64_t l)
     return 0;
 }
 
+int hf_freemap_extend(struct hf_freemap *map, uint64_t nr_blocks)
+{
+    struct hf_freemap grown = {0};
+    uint64_t last = map->nr_blocks / LEAF, part = map->nr_blocks % LEAF;
+    int rc = 0;
+
+    if (nr_blocks <= map->nr_blocks)
+        return 0;
+    if (part != 0 && map->leaves[last].nr_used != part)
+        rc = leaf_materialize(map, last);
+    if (rc == 0)
+        rc = hf_freemap_init(&grown, nr_blocks);
+    if (rc != 0)
+        return rc;
+    memcpy(grown.leaves, map->leaves, map->nr_leaves * sizeof(*map->leaves));
+    if (part != 0) {
+        struct hf_freemap_leaf *leaf = &grown.leaves[last];
+        uint32_t capacity = leaf_capacity(&grown, last);
+
+        if (leaf->used != NULL)
+            bits_assign(leaf->used, (uint32_t)part, capacity, true);
+        leaf->nr_used += capacity - (uint32_t)part;
+    }
+    for (uint64_t l = map->nr_leaves; l < grown.nr_leaves; l++)
+        grown.leaves[l].nr_used = leaf_capacity(&grown, l);
+    grown.nr_free = map->nr_free;
+    grown.cursor = map->cursor;
+    munmap(map->leaves, map->nr_leaves * sizeof(*map->leaves));
+    *map = grown;
+    return 0;
+}
+
 /* The part of [blk, end) that lies in the leaf of blk. */
 struct part {
     uint64_t leaf, next; /* next: where the following part starts */

@@ -33,6 +33,10 @@ struct hf_freemap {
 int hf_freemap_init(struct hf_freemap *map, uint64_t nr_blocks);
 void hf_freemap_done(struct hf_freemap *map);
 
+/* The map gets nr_blocks blocks, if it has fewer; the new ones are used. 0, or -ENOMEM with nothing changed.
+ */
+int hf_freemap_extend(struct hf_freemap *map, uint64_t nr_blocks);
+
 /* Marks [blk, blk + nr) used. 0; -ERANGE: not in the map; -EEXIST: part of it is used already; -ENOMEM.
  * Nothing changes on failure. */
 int hf_freemap_take(struct hf_freemap *map, uint64_t blk, uint64_t nr);

@@ -37,6 +37,8 @@ enum header_field {
     F_DATA_LEN = 184,
     F_DATA_BLOCKS = 192,
     F_CREATED_NS = 200,
+    F_NR_SEGMENTS = 208,
+    F_SEGMENTS = 216, /* offset and length of each */
     F_CRC = HF_BLOCKFS_HEADER_BYTES - 4,
 };
 
@@ -109,6 +111,11 @@ void hf_blockfs_header_encode(const struct hf_blockfs_header *header,
     put_le(ret_bytes + F_DATA_LEN, header->data_len, 8);
     put_le(ret_bytes + F_DATA_BLOCKS, header->data_blocks, 8);
     put_le(ret_bytes + F_CREATED_NS, (uint64_t)header->created_ns, 8);
+    put_le(ret_bytes + F_NR_SEGMENTS, header->nr_segments, 4);
+    for (uint32_t i = 0; i < header->nr_segments && i < HF_BLOCKFS_SEGMENTS_MAX; i++) {
+        put_le(ret_bytes + F_SEGMENTS + 16 * i, header->segments[i].off, 8);
+        put_le(ret_bytes + F_SEGMENTS + 16 * i + 8, header->segments[i].len, 8);
+    }
     put_le(ret_bytes + F_CRC, crc32c(ret_bytes, F_CRC), 4);
 }
 
@@ -139,6 +146,11 @@ int hf_blockfs_header_decode(const uint8_t bytes[HF_BLOCKFS_HEADER_BYTES],
     header.data_len = get_le(bytes + F_DATA_LEN, 8);
     header.data_blocks = get_le(bytes + F_DATA_BLOCKS, 8);
     header.created_ns = (int64_t)get_le(bytes + F_CREATED_NS, 8);
+    header.nr_segments = (uint32_t)get_le(bytes + F_NR_SEGMENTS, 4);
+    for (uint32_t i = 0; i < header.nr_segments && i < HF_BLOCKFS_SEGMENTS_MAX; i++) {
+        header.segments[i].off = get_le(bytes + F_SEGMENTS + 16 * i, 8);
+        header.segments[i].len = get_le(bytes + F_SEGMENTS + 16 * i + 8, 8);
+    }
     *ret_header = header;
     return 0;
 }
@@ -215,6 +227,28 @@ static int fields_check(const struct hf_blockfs_header *header, char *err)
     return 0;
 }
 
+/* Segments lie behind the beginning of the data region, in order, and leave it at least a block. */
+static int segments_check(const struct hf_blockfs_header *header, uint64_t limit, char *err)
+{
+    uint64_t floor = header->data_off + header->block_size;
+
+    if (header->nr_segments > HF_BLOCKFS_SEGMENTS_MAX ||
+        (header->nr_segments != 0) != ((header->incompat & HF_BLOCKFS_INCOMPAT_SEGMENTS) != 0))
+        return fail(err, -EUCLEAN, "damaged header: %u metadata segments, feature flags 0x%" PRIx64,
+                    header->nr_segments, header->incompat);
+    for (uint32_t i = 0; i < header->nr_segments; i++) {
+        const struct hf_blockfs_segment *segment = &header->segments[i];
+        int ret;
+
+        if (segment->len == 0 || segment->len % ALIGN_BYTES != 0)
+            return fail(err, -EUCLEAN, "damaged header: metadata segment of %" PRIu64 " bytes", segment->len);
+        ret = region_check(err, "metadata segment's", segment->off, segment->len, &floor, limit);
+        if (ret)
+            return ret;
+    }
+    return 0;
+}
+
 static int header_check(const struct hf_blockfs_header *header, const struct hf_device *dev, bool read_only,
                         char *err)
 {
@@ -233,6 +267,8 @@ static int header_check(const struct hf_blockfs_header *header, const struct hf_
         ret = region_check(err, "WAL", header->wal_off, header->wal_len, &floor, limit);
     if (!ret)
         ret = region_check(err, "data", header->data_off, header->data_len, &floor, limit);
+    if (!ret)
+        ret = segments_check(header, limit, err);
     if (ret)
         return ret;
     if (header->volume_bytes > (uint64_t)dev->size_bytes)
@@ -440,6 +476,59 @@ int hf_blockfs_layout(uint64_t size_bytes, const struct hf_mkfs_options *opts,
         return fail(err, -EINVAL,
                     "metadata of %" PRIu64 " bytes is too little: %" PRIu64 " blocks need %" PRIu64,
                     header.metadb_len, header.data_blocks, need);
+    *ret_header = header;
+    return 0;
+}
+
+/* ---- growing */
+
+uint64_t hf_blockfs_hole(const struct hf_blockfs_header *header, uint32_t i, uint64_t *ret_blk)
+{
+    const struct hf_blockfs_segment *segment = &header->segments[i];
+    uint64_t first = (segment->off - header->data_off) / header->block_size;
+    uint64_t end =
+        round_up(segment->off + segment->len - header->data_off, header->block_size) / header->block_size;
+
+    *ret_blk = min_u64(first, header->data_blocks);
+    return min_u64(end, header->data_blocks) - *ret_blk;
+}
+
+int hf_blockfs_layout_grown(const struct hf_blockfs_header *old, uint64_t size_bytes,
+                            struct hf_blockfs_header *ret_header, char err[HF_BLOCKFS_ERR])
+{
+    struct hf_blockfs_header header = *old;
+    uint64_t have = hf_blockfs_metadb_bytes(old), end, need;
+
+    header.volume_bytes = size_bytes / ALIGN_BYTES * ALIGN_BYTES;
+    if (size_bytes > INT64_MAX || header.volume_bytes < old->volume_bytes)
+        return fail(err, -EINVAL, "a volume of %" PRIu64 " bytes cannot become one of %" PRIu64,
+                    old->volume_bytes, size_bytes);
+    if (header.volume_bytes == old->volume_bytes)
+        return fail(err, -EALREADY, "the volume has %" PRIu64 " bytes already", old->volume_bytes);
+    end = header.volume_bytes - HF_BLOCKFS_HEADER_BYTES;
+    need = metadb_base(header.volume_bytes) +
+           (end - header.data_off) / header.block_size * HF_BLOCKFS_EXTENT_BYTES;
+    if (need > have) {
+        struct hf_blockfs_segment segment = {.len = round_up(need - have, ALIGN_BYTES)};
+
+        if (header.nr_segments == HF_BLOCKFS_SEGMENTS_MAX)
+            return fail(err, -ENOSPC, "the volume has grown %u times: that is all there is room for",
+                        HF_BLOCKFS_SEGMENTS_MAX);
+        /* The old copy of the header stays whole until the new headers are there. */
+        segment.off = segment.len < end ? end - segment.len : 0;
+        if (segment.off < old->volume_bytes)
+            return fail(err, -EINVAL, "%" PRIu64 " bytes more are too few to grow by",
+                        header.volume_bytes - old->volume_bytes);
+        header.segments[header.nr_segments++] = segment;
+        header.incompat |= HF_BLOCKFS_INCOMPAT_SEGMENTS;
+        end = segment.off;
+    }
+    header.data_blocks = (end - header.data_off) / header.block_size;
+    header.data_len = header.data_blocks * header.block_size;
+    if (header.data_blocks <= old->data_blocks)
+        return fail(err, -EINVAL, "%" PRIu64 " bytes more are too few to grow by",
+                    header.volume_bytes - old->volume_bytes);
+    header.generation++;
     *ret_header = header;
     return 0;
 }

@@ -138,7 +138,7 @@ static struct hf_metadb *metadb_alloc(const struct hf_blockfs_header *header, bo
     db->wal_frames =
         clamp_u32((header->wal_len - HF_METADB_WAL_HEADER) / (uint64_t)HF_METADB_WAL_FRAME, 1, 1u << 30);
     db->cache_pages = clamp_u32(db->wal_frames / 4, CACHE_PAGES_MIN, CACHE_PAGES_MAX);
-    db->max_pages = clamp_u32(header->metadb_len / HF_METADB_PAGE, 1, 0xfffffffeu);
+    db->max_pages = clamp_u32(hf_blockfs_metadb_bytes(header) / HF_METADB_PAGE, 1, 0xfffffffeu);
     return db;
 }
 
@@ -267,6 +267,21 @@ int hf_metadb_open(struct hf_device *dev, const struct hf_blockfs_header *header
         return ret;
     }
     *ret_db = db;
+    return 0;
+}
+
+int hf_metadb_resize(struct hf_metadb *db, const struct hf_blockfs_header *header)
+{
+    uint32_t pages = clamp_u32(hf_blockfs_metadb_bytes(header) / HF_METADB_PAGE, 1, 0xfffffffeu);
+    char text[64], got[16], err[HF_BLOCKFS_ERR];
+    int ret;
+
+    snprintf(text, sizeof(text), "PRAGMA max_page_count = %u", pages);
+    ret = sql_text(db->sql, text, got, sizeof(got), err, "metadata database");
+    if (ret)
+        return ret;
+    hf_metadb_vfs_regions(db->vfs, header);
+    db->max_pages = pages;
     return 0;
 }
 

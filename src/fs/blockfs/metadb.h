@@ -44,6 +44,10 @@ int hf_metadb_open(struct hf_device *dev, const struct hf_blockfs_header *header
  * or the checkpoint's error: everything committed is still in the WAL then. */
 int hf_metadb_close(struct hf_metadb *db);
 
+/* The regions of the database become those of header, which has the same ones and perhaps more behind them
+ * (or fewer, if those were never used). 0, -ENOMEM, -EIO: as before. */
+int hf_metadb_resize(struct hf_metadb *db, const struct hf_blockfs_header *header);
+
 sqlite3 *hf_metadb_handle(struct hf_metadb *db);
 
 /*

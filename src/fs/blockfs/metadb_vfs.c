@@ -45,9 +45,21 @@ static struct vfs_file *to_file(sqlite3_file *base)
     return (struct vfs_file *)base;
 }
 
-static const struct hf_metadb_region *file_region(const struct vfs_file *file)
+static int64_t file_max(const struct vfs_file *file)
 {
-    return file->is_wal ? &file->vfs->wal : &file->vfs->db;
+    return file->is_wal ? file->vfs->wal.len : file->vfs->db_max;
+}
+
+/* Where on the device a byte of the file is, inside file_max(). SQLite never crosses a page's border. */
+static hf_off_t file_addr(const struct vfs_file *file, int64_t off)
+{
+    const struct hf_metadb_region *region = file->is_wal ? &file->vfs->wal : file->vfs->db;
+
+    for (uint32_t i = 1; !file->is_wal && i < file->vfs->nr_db && off >= region->len; i++) {
+        off -= region->len;
+        region++;
+    }
+    return region->off + off;
 }
 
 static int64_t file_bytes(const struct vfs_file *file)
@@ -77,7 +89,7 @@ static int file_read(sqlite3_file *base, void *buf, int amount, sqlite3_int64 of
     int64_t there = off >= bytes ? 0 : bytes - off;
     size_t len = (size_t)(there < amount ? there : amount);
 
-    if (hf_dev_read(file->vfs->dev, buf, len, file_region(file)->off + off))
+    if (hf_dev_read(file->vfs->dev, buf, len, file_addr(file, off)))
         return SQLITE_IOERR_READ;
     if (file->is_wal)
         wal_used(file->vfs, off + (int64_t)len);
@@ -91,17 +103,16 @@ static int file_write(sqlite3_file *base, const void *buf, int amount, sqlite3_i
 {
     struct vfs_file *file = to_file(base);
     struct hf_metadb_vfs *vfs = file->vfs;
-    const struct hf_metadb_region *region = file_region(file);
     int ret;
 
     if (vfs->read_only)
         return SQLITE_READONLY;
-    if (off > region->len || amount > region->len - off)
+    if (off > file_max(file) || amount > file_max(file) - off)
         return SQLITE_FULL;
     /* A new WAL header starts a new log. Before the write: if it fails, SQLite starts at 0 again. */
     if (file->is_wal && off == 0)
         vfs->wal_end = 0;
-    ret = hf_dev_write(vfs->dev, buf, (size_t)amount, region->off + off);
+    ret = hf_dev_write(vfs->dev, buf, (size_t)amount, file_addr(file, off));
     if (ret)
         return ret == -ENOSPC ? SQLITE_FULL : SQLITE_IOERR_WRITE;
     if (file->is_wal)
@@ -131,7 +142,7 @@ static int file_truncate(sqlite3_file *base, sqlite3_int64 size)
         return size == 0 ? wal_reset(file->vfs) : SQLITE_OK;
     if (file->vfs->read_only)
         return SQLITE_READONLY;
-    if (size > file->vfs->db.len)
+    if (size > file->vfs->db_max)
         return SQLITE_FULL;
     file->vfs->db_bytes = size;
     return SQLITE_OK;
@@ -293,12 +304,12 @@ static int vfs_read_size(struct hf_metadb_vfs *vfs)
     int64_t bytes;
     int ret;
 
-    ret = hf_dev_read(vfs->dev, head, sizeof(head), vfs->db.off);
+    ret = hf_dev_read(vfs->dev, head, sizeof(head), vfs->db[0].off);
     if (ret)
         return ret;
     bytes = (int64_t)get_be32(head + 28) * HF_METADB_PAGE;
-    if (bytes == 0 || bytes > vfs->db.len || memcmp(head + 24, head + 92, 4) != 0)
-        bytes = vfs->db.len / HF_METADB_PAGE * HF_METADB_PAGE;
+    if (bytes == 0 || bytes > vfs->db_max || memcmp(head + 24, head + 92, 4) != 0)
+        bytes = vfs->db_max;
     vfs->db_bytes = bytes;
     return 0;
 }
@@ -324,6 +335,16 @@ static void vfs_fill(struct hf_metadb_vfs *vfs)
     };
 }
 
+void hf_metadb_vfs_regions(struct hf_metadb_vfs *vfs, const struct hf_blockfs_header *header)
+{
+    vfs->db[0] = (struct hf_metadb_region){(hf_off_t)header->metadb_off, (hf_off_t)header->metadb_len};
+    for (uint32_t i = 0; i < header->nr_segments; i++)
+        vfs->db[i + 1] =
+            (struct hf_metadb_region){(hf_off_t)header->segments[i].off, (hf_off_t)header->segments[i].len};
+    vfs->nr_db = 1 + header->nr_segments;
+    vfs->db_max = (int64_t)hf_blockfs_metadb_bytes(header);
+}
+
 int hf_metadb_vfs_new(struct hf_device *dev, const struct hf_blockfs_header *header, bool read_only,
                       bool make, struct hf_metadb_vfs **ret_vfs)
 {
@@ -338,7 +359,7 @@ int hf_metadb_vfs_new(struct hf_device *dev, const struct hf_blockfs_header *hea
     vfs->dev = dev;
     vfs->read_only = read_only;
     vfs->wal_exists = !make;
-    vfs->db = (struct hf_metadb_region){(hf_off_t)header->metadb_off, (hf_off_t)header->metadb_len};
+    hf_metadb_vfs_regions(vfs, header);
     vfs->wal = (struct hf_metadb_region){(hf_off_t)header->wal_off, (hf_off_t)header->wal_len};
     vfs->host = sqlite3_vfs_find(NULL);
     vfs_fill(vfs);

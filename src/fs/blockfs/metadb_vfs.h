@@ -22,9 +22,12 @@ struct hf_metadb_vfs {
     char name[32];
     struct hf_device *dev;
     bool read_only;
-    struct hf_metadb_region db, wal;
+    struct hf_metadb_region wal;
     sqlite3_vfs *host; /* for time, sleep and randomness */
     /* guarded by the driver's mutex */
+    struct hf_metadb_region db[1 + HF_BLOCKFS_SEGMENTS_MAX]; /* one after the other; multiples of a page */
+    uint32_t nr_db;
+    int64_t db_max;   /* bytes of all of them */
     int64_t db_bytes; /* size of the database as SQLite sees it */
     int64_t wal_end;  /* WAL bytes in use at most; 0 after a reset */
     bool wal_exists;  /* what xAccess() says: false only while a database is being made */
@@ -33,6 +36,8 @@ struct hf_metadb_vfs {
 /* make: the regions hold no database yet. Registers the vfs. 0, -EIO, -ENOMEM. */
 int hf_metadb_vfs_new(struct hf_device *dev, const struct hf_blockfs_header *header, bool read_only,
                       bool make, struct hf_metadb_vfs **ret_vfs);
+/* The regions of the database become those that header says; the first ones stay what they are. */
+void hf_metadb_vfs_regions(struct hf_metadb_vfs *vfs, const struct hf_blockfs_header *header);
 /* Unregisters and frees; every connection through it is closed. NULL is fine. */
 void hf_metadb_vfs_free(struct hf_metadb_vfs *vfs);
 

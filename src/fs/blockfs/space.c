@@ -103,6 +103,38 @@ int hf_space_claim(struct hf_space *space, uint64_t blk, uint64_t nr)
     return rc;
 }
 
+int hf_space_hole(struct hf_space *space, uint64_t blk, uint64_t nr)
+{
+    int rc = nr != 0 ? hf_space_claim(space, blk, nr) : 0;
+
+    if (rc == 0)
+        atomic_fetch_add(&space->holes, nr);
+    return rc;
+}
+
+int hf_space_extend(struct hf_space *space, uint64_t total)
+{
+    int rc;
+
+    hf_mutex_lock(&space->lock);
+    rc = hf_freemap_extend(&space->pool, total);
+    if (rc == 0 && space->thin)
+        rc = hf_freemap_extend(&space->raw, total);
+    hf_mutex_unlock(&space->lock);
+    return rc;
+}
+
+void hf_space_add(struct hf_space *space, uint64_t blk, uint64_t nr)
+{
+    int rc;
+
+    hf_mutex_lock(&space->lock);
+    rc = hf_freemap_give(space->thin ? &space->raw : &space->pool, blk, nr);
+    hf_mutex_unlock(&space->lock);
+    if (rc == 0)
+        atomic_fetch_add(space->thin ? &space->unasked : &space->available, nr);
+}
+
 /* ---- counters */
 
 bool hf_space_try_reserve(struct hf_space *space, uint64_t nr, uint64_t leave)

@@ -33,8 +33,9 @@ struct hf_runs {
 };
 
 struct hf_space {
+    _Atomic uint64_t total; /* blocks of the data region, with its holes; grows */
+    _Atomic uint64_t holes; /* of them never used: metadata segments lie there */
     /* set at init */
-    uint64_t total;
     bool thin;
     struct hf_device *dev; /* thin: whose guarantee() is asked */
     uint64_t data_off;
@@ -62,6 +63,14 @@ void hf_space_done(struct hf_space *space);
 
 /* At mount: an inode has these. As hf_freemap_take(). */
 int hf_space_claim(struct hf_space *space, uint64_t blk, uint64_t nr);
+
+/* At mount: these are a hole of the data region. As hf_freemap_take(). */
+int hf_space_hole(struct hf_space *space, uint64_t blk, uint64_t nr);
+
+/* Growing: memory for `total` blocks in the maps, the new ones still used. 0, -ENOMEM. */
+int hf_space_extend(struct hf_space *space, uint64_t total);
+/* ... and these are free from now on. Without memory they stay unused until the next mount. */
+void hf_space_add(struct hf_space *space, uint64_t blk, uint64_t nr);
 
 /* Takes nr blocks off the available ones if there are so many, leaving at least `leave`. Async-signal-safe.
  */

@@ -177,7 +177,7 @@ static int load(struct hf_blockfs *fs)
     char err[HF_BLOCKFS_ERR] = "";
     int rc = 0;
 
-    if (fs->header.metadb_len <= CHECK_BYTES)
+    if (hf_blockfs_metadb_bytes(&fs->header) <= CHECK_BYTES)
         rc = hf_metadb_quick_check(fs->txn.db, err);
     if (rc != 0)
         return rc == -EUCLEAN ? hf_blockfs_damaged(fs, "%s", err) : rc;
@@ -244,6 +244,11 @@ static int mount_header(struct hf_blockfs *fs)
     }
     rc = hf_space_init(&fs->space, fs->header.data_blocks, (fs->header.flags & HF_BLOCKFS_THIN) != 0, fs->dev,
                        fs->header.data_off, fs->block_size);
+    for (uint32_t i = 0; i < fs->header.nr_segments && rc == 0; i++) {
+        uint64_t blk, nr = hf_blockfs_hole(&fs->header, i, &blk);
+
+        rc = hf_space_hole(&fs->space, blk, nr);
+    }
     return rc;
 }
 
@@ -341,7 +346,7 @@ static int blockfs_statfs(struct hf_super *sb, struct hf_statfs *ret_statfs)
     struct hf_blockfs *fs = hf_blockfs_of(sb);
     struct hf_statfs st = {.block_size = fs->block_size,
                            .page_size = sb->page_size,
-                           .blocks = fs->space.total,
+                           .blocks = fs->space.total - fs->space.holes,
                            .blocks_reserved = atomic_load(&fs->space.reserved),
                            .blocks_free = hf_space_possible(&fs->space),
                            .thin = fs->space.thin};
@@ -371,6 +376,7 @@ const struct hf_driver hf_blockfs_driver = {
     .unmount = blockfs_unmount,
     .sync = hf_blockfs_sync,
     .statfs = blockfs_statfs,
+    .grow = hf_blockfs_grow,
     .lookup = hf_blockfs_lookup,
     .create = hf_blockfs_create,
     .link = hf_blockfs_link,
