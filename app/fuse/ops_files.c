@@ -69,7 +69,7 @@ int hf_fuse_files_close(struct hf_fuse *fuse)
 /* The flags that the library is to know; O_APPEND is looked at in each write. */
 static int open_flags(const struct fuse_file_info *fi)
 {
-    return fi->flags & (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_DIRECTORY | O_EXCL);
+    return fi->flags & (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_DIRECTORY | O_EXCL | O_NOATIME);
 }
 
 /* The last step of every open: promises, the handle, and how the kernel is to treat it. Takes over file. */
@@ -204,6 +204,9 @@ void hf_fuse_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t si
     unsigned tries = 0;
     ssize_t n;
 
+    if (!fi->writepage &&
+        fuse_req_ctx(req)->uid != 0) /* the kernel leaves it to us where it caches nothing */
+        flags |= HF_WRITE_KILL_SUID;
     do {
         n = hf_file_write(hf_fuse_file(fi), buf, size, off, flags);
     } while (hf_fuse_again(fuse, n, &tries));

@@ -18,9 +18,8 @@ static const char *const kernel_options[] = {"allow_other",  "allow_root", "defa
 
 /* Said in fstab to others than us. */
 static const char *const ignored_options[] = {
-    "defaults",    "auto",       "noauto",        "nofail",   "_netdev",   "user",
-    "nouser",      "users",      "owner",         "group",    "relatime",  "noatime",
-    "strictatime", "norelatime", "nostrictatime", "lazytime", "nolazytime"};
+    "defaults", "auto",  "noauto", "nofail",     "_netdev",       "user",     "nouser",
+    "users",    "owner", "group",  "norelatime", "nostrictatime", "lazytime", "nolazytime"};
 
 static bool listed(const char *const *list, size_t nr, const char *option)
 {
@@ -110,6 +109,12 @@ int hf_fuse_option(struct hf_fuse_options *opts, const char *option)
     if (strcmp(option, "ro") == 0) {
         opts->open.flags |= HF_OPEN_READ_ONLY;
         return pass_on(opts, option);
+    }
+    if (strcmp(option, "relatime") == 0 || strcmp(option, "noatime") == 0 ||
+        strcmp(option, "strictatime") == 0) {
+        opts->open.flags &= ~(HF_OPEN_NOATIME | HF_OPEN_STRICTATIME);
+        opts->open.flags |= option[0] == 'n' ? HF_OPEN_NOATIME : option[0] == 's' ? HF_OPEN_STRICTATIME : 0;
+        return 0; /* the volume's affair: the kernel moves no atime here */
     }
     if (LISTED(kernel_options, option))
         return pass_on(opts, option);

@@ -100,6 +100,7 @@ int hf_node_create(struct hf_node *dir, const char *name, int flags, mode_t mode
 /* What a kernel's page cache hands over, that mappings have stored there. Only inside i_size, and never
  * short: what cannot be kept is an error here, and one that every open file is told (fsync, close). */
 #define HF_WRITE_CACHED 0x2u
+#define HF_WRITE_KILL_SUID 0x4u /* the writer has no CAP_FSETID, whatever HF_OPEN_KEEP_SUID says */
 /* As hf_pwrite(), with flags for this write instead of the file's O_APPEND. */
 ssize_t hf_file_write(struct hf_file *file, const void *buf, size_t len, hf_off_t off, unsigned flags);
 

@@ -287,7 +287,7 @@ ssize_t hf_file_write(struct hf_file *file, const void *buf, size_t len, hf_off_
 {
     if (file == NULL)
         return -EBADF;
-    if (flags & ~(HF_WRITE_APPEND | HF_WRITE_CACHED))
+    if (flags & ~(HF_WRITE_APPEND | HF_WRITE_CACHED | HF_WRITE_KILL_SUID))
         return -EINVAL;
     return HF_CALL(ssize_t, hf_vfs_write_at(file, buf, len, off, flags));
 }

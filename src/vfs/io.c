@@ -125,6 +125,8 @@ ssize_t hf_vfs_write_at(struct hf_file *f, const void *buf, size_t len, hf_off_t
     if (len > HF_RW_MAX)
         len = HF_RW_MAX;
     hf_rwlock_wrlock(&v->io_lock);
+    if ((flags & HF_WRITE_KILL_SUID) && len > 0)
+        hf_vnode_drop_set_ids(v);
     if (flags & HF_WRITE_APPEND)
         off = hf_isize_read(&v->mapping); /* as Linux does; pwrite(2), BUGS */
     n = flags & HF_WRITE_CACHED ? write_cached_locked(v, buf, len, off) : write_locked(v, buf, len, off);

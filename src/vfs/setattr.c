@@ -76,13 +76,19 @@ static int drop_file_caps(struct hf_vnode *v)
     return 0;
 }
 
+void hf_vnode_drop_set_ids(struct hf_vnode *v)
+{
+    if (without_set_ids(v->inode.mode) == v->inode.mode)
+        return;
+    v->inode.mode = without_set_ids(v->inode.mode);
+    atomic_store(&v->inode.ctime_ns, hf_now_ns());
+    atomic_store(&v->attr_dirty, true);
+}
+
 int hf_vnode_drop_privileges(struct hf_vnode *v)
 {
-    if (!(v->volume->open_flags & HF_OPEN_KEEP_SUID) && without_set_ids(v->inode.mode) != v->inode.mode) {
-        v->inode.mode = without_set_ids(v->inode.mode);
-        atomic_store(&v->inode.ctime_ns, hf_now_ns());
-        atomic_store(&v->attr_dirty, true);
-    }
+    if (!(v->volume->open_flags & HF_OPEN_KEEP_SUID))
+        hf_vnode_drop_set_ids(v);
     return drop_file_caps(v);
 }
 

@@ -186,6 +186,7 @@ void hf_file_accessed(struct hf_file *file); /* likewise, unless it was opened w
 /* Its content is going to change: set-ID bits and capabilities go, as file_remove_privs() of the kernel takes
  * them. Caller: io x. */
 int hf_vnode_drop_privileges(struct hf_vnode *vnode);
+void hf_vnode_drop_set_ids(struct hf_vnode *vnode); /* only the bits, whatever the volume was opened with */
 /* ---- quota.c: as the calls of quota.h; -EOPNOTSUPP if the driver has no quotas */
 int hf_vfs_quota_get(struct hf_volume *volume, enum hf_quota_type type, uint32_t id,
                      struct hf_quota *ret_quota);

@@ -154,7 +154,7 @@ static void options_of_the_volume(struct target *t)
 static const struct test_body bodies[] = {
     BODY(files, ON_ALL),
     BODY(directories_and_symlinks, ON_ALL),
-    BODY(mappings, ON_ALL),
+    BODY(mappings, ON_ALL & ~ON(TARGET_MOUNT)), /* FUSE is not told of mmap */
     BODY(without_atime, ON_ALL),
     BODY(last_over_reopen, ON_LASTING),
     BODY(options_of_the_volume, ON(TARGET_BLOCKFS)),
