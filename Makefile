@@ -55,6 +55,7 @@ check: packages-check ## all tests in all builds (gcc, clang, ASan+UBSan, TSan) 
 soak: configure-tests ## the stress test, a million operations in several configurations
 	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD)
 	@tests/stress/soak.sh $(BUILD)/tests/stress/stress
+	@HF_TEST_ROUNDS=20000 $(BUILD)/tests/mmap/quota_of_many_threads
 
 fuzz: packages-check ## the fuzz targets for FUZZ_SECONDS (600), with libFuzzer, ASan and UBSan
 	@tools/run-fuzz --seconds $(FUZZ_SECONDS)

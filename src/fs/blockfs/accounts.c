@@ -463,6 +463,7 @@ int hf_owner_move(struct hf_accounts *accounts, struct hf_owner *owner, struct h
     uint64_t blocks = HF_OWNER_BLOCKS(atomic_load(&owner->word));
     bool ok = true;
 
+    assert(atomic_load(&owner->word) < UNDER_WAY && "charged during a change of owner");
     hf_mutex_lock(&accounts->lock);
     for (int type = 0; type < HF_QUOTA_TYPES && ok; type++)
         ok = owner->of[type] == next->of[type] || (admits(next->of[type], HF_ACCOUNT_BLOCKS, blocks, false) &&
