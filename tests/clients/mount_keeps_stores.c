@@ -84,6 +84,20 @@ static void restart(struct mounted *m, const char *options)
     mounted_start(m, options);
 }
 
+static void expect_in_volume(struct mounted *m, const char *name, hf_off_t off, char want)
+{
+    struct hf_volume *volume;
+    struct hf_file *file;
+    char byte = 0;
+
+    assert_ok(hf_volume_open(m->volume, NULL, &volume));
+    assert_ok(hf_open(volume, name, O_RDONLY, 0, &file));
+    assert_count(hf_pread(file, &byte, 1, off), 1);
+    assert_int_equal(byte, want);
+    assert_ok(hf_close(file));
+    assert_ok(hf_volume_close(volume));
+}
+
 /* ------------------------------------------------------------------ reserve */
 
 static void closed_and_unmapped_on_a_full_volume(void **state)
@@ -111,6 +125,33 @@ static void closed_and_unmapped_on_a_full_volume(void **state)
     assert_ok(errno_of(close(fd)));
     assert_count(mounted_stop(m), 0);
     free(bytes);
+}
+
+/* The letter that started it: a page is storable, then the file grows under it. */
+static void seeds_case(void **state)
+{
+    struct mounted *m = *state;
+    char bytes[BLOCK];
+    uint8_t *map;
+    int fd;
+
+    memset(bytes, 'w', sizeof(bytes));
+    mounted_start(m, NULL);
+    fd = must_open(m, "f", O_RDWR | O_CREAT);
+    assert_count(pwrite(fd, bytes, BLOCK, 0), BLOCK);
+    map = map_fd(fd, 3 * PAGE);
+    map[0] = 'a';
+    fill_volume(m, 8 * BLOCK);
+    assert_err(errno_of(ftruncate(fd, 10000)), ENOSPC); /* 9 blocks more */
+    assert_ok(errno_of(ftruncate(fd, 9000)));           /* 8 blocks more: no store can be refused now */
+    map[PAGE - 1] = 'd';
+    map[8999] = 'e';
+    assert_ok(errno_of(close(fd)));
+    assert_ok(errno_of(munmap(map, 3 * PAGE)));
+    assert_count(mounted_stop(m), 0);
+    expect_in_volume(m, "f", 0, 'a');
+    expect_in_volume(m, "f", PAGE - 1, 'd');
+    expect_in_volume(m, "f", 8999, 'e');
 }
 
 static void refused_at_open_and_growth(void **state)
@@ -241,20 +282,6 @@ static void seen_at_once(void **state)
 
 /* ------------------------------------------------------------------ the ends of a mount */
 
-static void expect_in_volume(struct mounted *m, const char *name, hf_off_t off, char want)
-{
-    struct hf_volume *volume;
-    struct hf_file *file;
-    char byte = 0;
-
-    assert_ok(hf_volume_open(m->volume, NULL, &volume));
-    assert_ok(hf_open(volume, name, O_RDONLY, 0, &file));
-    assert_count(hf_pread(file, &byte, 1, off), 1);
-    assert_int_equal(byte, want);
-    assert_ok(hf_close(file));
-    assert_ok(hf_volume_close(volume));
-}
-
 static void signal_flushes(void **state)
 {
     struct mounted *m = *state;
@@ -344,6 +371,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         CASE(closed_and_unmapped_on_a_full_volume),
+        CASE(seeds_case),
         CASE(refused_at_open_and_growth),
         CASE(removed_files_give_space_back_at_once),
         CASE(lost_writes_are_told_to_everybody),

@@ -98,6 +98,23 @@ static int own_processes(void)
     return 0;
 }
 
+/* Whether the kernel lets this process mount; the mount is never answered, and gone with its descriptor. */
+static int try_mount(void)
+{
+    char dir[] = "/tmp/holdfast-test-XXXXXX", options[128];
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC), r = -1;
+
+    if (fd < 0 || mkdtemp(dir) == NULL)
+        return -1;
+    snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=%u,group_id=%u", fd, (unsigned)geteuid(),
+             (unsigned)getegid());
+    if (mount("none", dir, "fuse", MS_NOSUID | MS_NODEV, options) == 0)
+        r = umount2(dir, MNT_DETACH);
+    close(fd);
+    rmdir(dir);
+    return r;
+}
+
 const char *mounted_init(const char *path)
 {
     const char *help[] = {"mount", "/dev/null", "/dev/null", NULL};
@@ -115,6 +132,10 @@ const char *mounted_init(const char *path)
     outer_pid = getpid();
     if (own_mounts() < 0 || own_processes() < 0) {
         snprintf(why, sizeof(why), "no namespaces of one's own: %s", strerror(errno));
+        return why;
+    }
+    if (try_mount() < 0) {
+        snprintf(why, sizeof(why), "mounting is refused: %s", strerror(errno));
         return why;
     }
     mounted_command(help, said, sizeof(said));
