@@ -82,6 +82,6 @@ const char *hf_cli_basename(const char *path, size_t *ret_len);
 /* dir + "/" + name on the heap. Returns NULL when memory or HF_PATH_MAX is exceeded. */
 char *hf_cli_path_join(const char *dir, size_t dir_len, const char *name);
 
-extern const struct hf_cli_command hf_cmd_grow;
+extern const struct hf_cli_command hf_cmd_grow, hf_cmd_trim;
 
 #endif

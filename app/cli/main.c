@@ -19,6 +19,7 @@ static const struct hf_cli_command *const commands[] = {
     &hf_cmd_check,
     &hf_cmd_dump,
     &hf_cmd_grow,
+    &hf_cmd_trim,
     &hf_cmd_label,
     &hf_cmd_uuid,
     &hf_cmd_ls,

@@ -109,6 +109,16 @@ int hf_grow(const char *path, uint64_t new_bytes);
 /* hf_grow() on a device, which stays the caller's. */
 int hf_grow_device(struct hf_device *dev, uint64_t new_bytes);
 
+/*
+ * Tells the device of a volume that nobody has open which blocks hold nothing: a thin volume in a file gives
+ * their space back to the host. *ret_bytes: how many bytes that were. Returns 0; -EOPNOTSUPP: the device has
+ * no use for it, or the volume is thick and in a file; -EUCLEAN: damaged, nothing was told; -EROFS, -EIO,
+ * -ENOMEM, or as hf_volume_open().
+ */
+int hf_trim(const char *path, uint64_t *ret_bytes);
+/* The same on a device, which stays the caller's. */
+int hf_trim_device(struct hf_device *dev, uint64_t *ret_bytes);
+
 /* ------------------------------------------------------------------ the tables */
 
 enum hf_dump_type { HF_DUMP_NULL, HF_DUMP_INTEGER, HF_DUMP_TEXT, HF_DUMP_BYTES };

@@ -273,6 +273,46 @@ int hf_grow(const char *path, uint64_t new_bytes)
     return r < 0 ? r : HF_CALL(int, grow_path(path, new_bytes));
 }
 
+static int trim_device(struct hf_device *dev, uint64_t *ret_bytes)
+{
+    char err[HF_BLOCKFS_ERR] = "";
+    int r = hf_blockfs_trim_device(dev, ret_bytes, err);
+
+    return r < 0 ? fail_text(dev->name, r, err) : 0;
+}
+
+int hf_trim_device(struct hf_device *dev, uint64_t *ret_bytes)
+{
+    int r = hf_api_init();
+
+    hf_api_fail(0, "%s", "");
+    if (dev == NULL || ret_bytes == NULL)
+        return hf_api_fail(-EINVAL, "no device");
+    return r < 0 ? r : HF_CALL(int, trim_device(dev, ret_bytes));
+}
+
+static int trim_path(const char *path, uint64_t *ret_bytes)
+{
+    struct hf_device *dev;
+    int r = open_device(path, false, &dev);
+
+    if (r < 0)
+        return r;
+    r = trim_device(dev, ret_bytes);
+    hf_dev_close(dev);
+    return r;
+}
+
+int hf_trim(const char *path, uint64_t *ret_bytes)
+{
+    int r = hf_api_init();
+
+    hf_api_fail(0, "%s", "");
+    if (path == NULL || path[0] == '\0' || ret_bytes == NULL)
+        return hf_api_fail(-EINVAL, "no volume named");
+    return r < 0 ? r : HF_CALL(int, trim_path(path, ret_bytes));
+}
+
 /* ---- the tables */
 
 static int dump_path(const char *path, const char *table, const struct hf_dump_ops *ops, void *arg)

@@ -109,6 +109,9 @@ int hf_blockfs_grow(struct hf_super *sb, uint64_t size_bytes, char err[HF_BLOCKF
 /* The same for a volume that nobody has open; size_bytes 0: all of the device. As hf_grow(). */
 int hf_blockfs_grow_device(struct hf_device *dev, uint64_t size_bytes, char err[HF_BLOCKFS_ERR]);
 
+/* ---- trim.c: hf_trim_device() */
+int hf_blockfs_trim_device(struct hf_device *dev, uint64_t *ret_bytes, char err[HF_BLOCKFS_ERR]);
+
 /* ---- commit.c */
 /* What a commit that starts from now on will have. */
 uint64_t hf_blockfs_ticket(struct hf_blockfs *fs);
