@@ -30,7 +30,7 @@ struct hf_cli_command {
 
 extern const struct hf_cli_command hf_cmd_mkfs, hf_cmd_info, hf_cmd_check, hf_cmd_dump, hf_cmd_label,
     hf_cmd_uuid, hf_cmd_ls, hf_cmd_cat, hf_cmd_put, hf_cmd_get, hf_cmd_rm, hf_cmd_mount, hf_cmd_umount,
-    hf_cmd_stat, hf_cmd_mkdir, hf_cmd_map, hf_cmd_quota, hf_cmd_doctor, hf_cmd_top, hf_cmd_demo,
+    hf_cmd_run, hf_cmd_stat, hf_cmd_mkdir, hf_cmd_map, hf_cmd_quota, hf_cmd_doctor, hf_cmd_top, hf_cmd_demo,
     hf_cmd_demo_seed, hf_cmd_demo_writer;
 
 /* ---------------------------------------------------------------- failures: cli.c */

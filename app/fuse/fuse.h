@@ -5,7 +5,7 @@
 #ifndef HF_FUSE_FUSE_H
 #define HF_FUSE_FUSE_H
 
-#include <holdfast/holdfast.h>
+#include <holdfast/serve.h>
 
 /* What happens to a store through the kernel's page cache when there is no space (docs/semantics.md). */
 enum hf_fuse_mmap {
@@ -19,11 +19,23 @@ enum hf_fuse_cache {
     HF_FUSE_CACHE_KERNEL,     /* in the kernel's page cache: faster reads */
 };
 
+/* What can be made to fail. */
+enum hf_fuse_call { HF_FUSE_CALL_WRITE, HF_FUSE_CALL_FSYNC };
+
 struct hf_fuse_options {
     enum hf_fuse_mmap mmap;
     enum hf_fuse_cache cache;
     struct hf_open_options open;
     char kernel[1024]; /* for libfuse, after a comma each */
+
+    /* Mappings in other processes (<holdfast/serve.h>): a socket to serve them on, or NULL. */
+    const char *serve_at;
+    struct hf_server_options serve;
+    /* Before a write or fsync of a program: 0, or -errno that it gets. May be NULL. */
+    int (*inject)(enum hf_fuse_call call, void *arg);
+    /* At the end, before clients are taken leave of; may be NULL. */
+    void (*served)(const struct hf_server_stats *stats, void *arg);
+    void *arg; /* of the two */
 };
 
 #define HF_FUSE_TEXT 512

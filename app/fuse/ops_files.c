@@ -48,6 +48,7 @@ int hf_fuse_file_free(struct hf_fuse *fuse, struct hf_fuse_file *f)
     else
         fuse->files = f->next;
     pthread_mutex_unlock(&fuse->files_lock);
+    hf_server_revoke(fuse->server, f->file);
     r = f->file != NULL ? hf_close(f->file) : hf_closedir(f->dir);
     pthread_mutex_destroy(&f->dir_lock);
     free(f);
@@ -162,6 +163,17 @@ void hf_fuse_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
 
 /* ---- errors and durability */
 
+/* Fault injection: true if the request was answered with an error. */
+static bool refuse(fuse_req_t req, enum hf_fuse_call call)
+{
+    const struct hf_fuse_options *opts = hf_fuse_of(req)->opts;
+    int r = opts->inject != NULL ? opts->inject(call, opts->arg) : 0;
+
+    if (r < 0)
+        fuse_reply_err(req, -r);
+    return r < 0;
+}
+
 void hf_fuse_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
@@ -175,6 +187,8 @@ void hf_fuse_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_
 
     (void)ino;
     hf_fuse_count(hf_fuse_of(req), fsync, 1);
+    if (refuse(req, HF_FUSE_CALL_FSYNC))
+        return;
     fuse_reply_err(req, -(datasync ? hf_fdatasync(file) : hf_fsync(file)));
 }
 
@@ -204,14 +218,16 @@ void hf_fuse_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t si
     unsigned tries = 0;
     ssize_t n;
 
+    (void)ino;
+    hf_fuse_count(fuse, write, 1);
+    if (refuse(req, HF_FUSE_CALL_WRITE))
+        return;
     if (!fi->writepage &&
         fuse_req_ctx(req)->uid != 0) /* the kernel leaves it to us where it caches nothing */
         flags |= HF_WRITE_KILL_SUID;
     do {
         n = hf_file_write(hf_fuse_file(fi), buf, size, off, flags);
     } while (hf_fuse_again(fuse, n, &tries));
-    (void)ino;
-    hf_fuse_count(fuse, write, 1);
     if (fi->writepage) {
         hf_fuse_count(fuse, write_cached, 1);
         hf_fuse_count(fuse, write_cached_lost, n < 0);

@@ -53,6 +53,7 @@ static const struct fuse_lowlevel_ops operations = {
     .write = hf_fuse_op_write,
     .fallocate = hf_fuse_op_fallocate,
     .lseek = hf_fuse_op_lseek,
+    .ioctl = hf_fuse_op_ioctl,
     .copy_file_range = hf_fuse_op_copy_file_range,
     .getxattr = hf_fuse_op_getxattr,
     .listxattr = hf_fuse_op_listxattr,
@@ -351,6 +352,8 @@ static int open_all(struct hf_fuse *fuse, const char *directory, char *error)
     if (r < 0)
         return fail(error, r, "%s", hf_volume_error_text());
     r = hf_node_root(fuse->volume, &fuse->root);
+    if (r == 0)
+        r = hf_fuse_mappings_start(fuse);
     return r < 0 ? fail(error, r, "%s: %s", fuse->volume_path, strerror(-r)) : 0;
 }
 
@@ -361,6 +364,7 @@ static int close_all(struct hf_fuse *fuse)
 
     if (fuse->volume == NULL)
         return 0;
+    hf_fuse_mappings_stop(fuse);
     r = hf_fuse_files_close(fuse);
     hf_node_put_all(fuse->volume);
     r2 = hf_volume_close(fuse->volume);

@@ -50,6 +50,7 @@ struct hf_fuse {
     const char *volume_path;
     char directory[4096];
     struct hf_volume *volume;
+    struct hf_server *server; /* of mappings; NULL: not served */
     struct hf_node *root;
     struct fuse_session *session;
     int worker_left; /* eventfd: a worker has left its loop */
@@ -158,6 +159,13 @@ int hf_fuse_files_close(struct hf_fuse *fuse);
 /* r is what a request for space returned. True: it may be different now, ask once more. *tries: 0 at first.
  */
 bool hf_fuse_again(struct hf_fuse *fuse, ssize_t r, unsigned *tries);
+
+/* ---- ops_ioctl.c */
+void hf_fuse_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+                      unsigned flags, const void *in, size_t in_size, size_t out_size);
+/* If opts want it. 0 or -errno. */
+int hf_fuse_mappings_start(struct hf_fuse *fuse);
+void hf_fuse_mappings_stop(struct hf_fuse *fuse);
 
 /* ---- seek.c */
 int hf_fuse_seek_start(struct hf_fuse *fuse);

@@ -53,7 +53,7 @@ struct hf_server_options {
     /* Called from threads of the server, with all signals blocked; may be NULL. */
     void (*refused)(const struct hf_serve_event *event, void *arg);
     /* Before a store of a client is decided: 0, or -ENOSPC, -EDQUOT, -EIO to refuse it. May be NULL. */
-    int (*inject)(const struct hf_fault *store, void *arg);
+    int (*inject)(const struct hf_serve_event *store, void *arg);
     void *arg;
 };
 

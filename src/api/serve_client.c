@@ -78,8 +78,29 @@ static int on_inject(void *arg, const struct hf_fault *store)
 {
     struct hf_conn *c = arg;
     const struct hf_server_options *o = &c->server->options;
+    char name[HF_SERVE_NAME_LEN];
+    struct hf_serve_event event = {.fault = *store, .pid = c->pid, .name = name};
 
-    return o->inject != NULL ? o->inject(store, o->arg) : 0;
+    int err = 0;
+
+    if (o->inject == NULL)
+        return 0;
+    pthread_mutex_lock(&c->lock);
+    if (c->injected_tid == store->tid && c->injected_page == (uintptr_t)store->addr)
+        err = c->injected;
+    pthread_mutex_unlock(&c->lock);
+    if (err)
+        return err;
+    name_of(c, store->ino, name);
+    err = o->inject(&event, o->arg);
+    if (err && (o->on_full != HF_ON_FULL_WAIT || err == -EIO)) {
+        pthread_mutex_lock(&c->lock);
+        c->injected_tid = store->tid;
+        c->injected_page = (uintptr_t)store->addr;
+        c->injected = err;
+        pthread_mutex_unlock(&c->lock);
+    }
+    return err;
 }
 
 static int64_t now_ms(void)
@@ -338,6 +359,10 @@ static int do_fault_in(struct hf_conn *c, struct call *call)
         return -EINVAL;
     err =
         hf_client_fault_in(c->client, (uintptr_t)r->addr, r->len, (r->prot & PROT_WRITE) != 0, tid, &refusal);
+    pthread_mutex_lock(&c->lock);
+    if (c->injected_tid == tid)
+        c->injected_tid = 0;
+    pthread_mutex_unlock(&c->lock);
     if (err == 0 || err == -EFAULT)
         return err;
     call->reply.value = (uint64_t)refusal.offset;

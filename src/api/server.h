@@ -76,6 +76,9 @@ struct hf_conn {
     unsigned next_name;
     pid_t refused_tid; /* whose refusal was told already, and where */
     uintptr_t refused_page;
+    pid_t injected_tid; /* the same for a refusal that was injected: the handler that asks gets it again */
+    uintptr_t injected_page;
+    int injected;
 };
 
 /* Starts a connection over sock, which is taken over in any case. heirs too, on success. 0, -EAGAIN, -ENOMEM.

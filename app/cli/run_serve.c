@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * run_serve.c - the server's half of holdfast run: a mount that serves its mappings, and says what was
+ * refused.
+ */
+#ifdef HF_HAVE_FUSE
+#include "run.h"
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------ injection */
+
+bool hf_run_inject_parse(char *text, struct hf_run_inject *ret_inject)
+{
+    static const struct {
+        const char *name;
+        int error;
+    } errors[] = {{"ENOSPC", -ENOSPC}, {"EDQUOT", -EDQUOT}, {"EIO", -EIO}};
+    static const char *const places[] = {"store", "write", "fsync"};
+    char *where = strchr(text, '@'), *nth = where != NULL ? strchr(where, ':') : NULL, *glob, *end;
+
+    if (nth == NULL)
+        return false;
+    *where++ = '\0';
+    *nth++ = '\0';
+    glob = strchr(nth, ':');
+    if (glob != NULL)
+        *glob++ = '\0';
+    ret_inject->error = 0;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+        if (strcmp(text, errors[i].name) == 0)
+            ret_inject->error = errors[i].error;
+    ret_inject->where = HF_RUN_FSYNC + 1;
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+        if (strcmp(where, places[i]) == 0)
+            ret_inject->where = (enum hf_run_where)i;
+    errno = 0;
+    ret_inject->nth = strtoull(nth, &end, 10);
+    ret_inject->glob = glob;
+    return ret_inject->error != 0 && ret_inject->where <= HF_RUN_FSYNC && errno == 0 && *end == '\0' &&
+           end != nth && nth[0] != '-' && ret_inject->nth > 0 &&
+           (glob == NULL || ret_inject->where == HF_RUN_STORE);
+}
+
+static int count_down(struct hf_run_inject *inject)
+{
+    return atomic_fetch_add(&inject->seen, 1) + 1 == inject->nth ? inject->error : 0;
+}
+
+static bool named(const char *name, const char *glob)
+{
+    const char *slash = strrchr(name, '/');
+
+    return glob == NULL || fnmatch(glob, name, 0) == 0 ||
+           fnmatch(glob, slash != NULL ? slash + 1 : name, 0) == 0;
+}
+
+static int inject_store(const struct hf_serve_event *store, void *arg)
+{
+    struct hf_run *run = arg;
+
+    return run->inject.where == HF_RUN_STORE && named(store->name, run->inject.glob)
+               ? count_down(&run->inject)
+               : 0;
+}
+
+static int inject_call(enum hf_fuse_call call, void *arg)
+{
+    struct hf_run *run = arg;
+    enum hf_run_where where = call == HF_FUSE_CALL_WRITE ? HF_RUN_WRITE : HF_RUN_FSYNC;
+
+    return run->inject.where == where ? count_down(&run->inject) : 0;
+}
+
+/* ------------------------------------------------------------------ what is said */
+
+static void say_refused(const struct hf_serve_event *event, void *arg)
+{
+    const struct hf_fault *f = &event->fault;
+
+    (void)arg;
+    fprintf(stderr, "holdfast: %s %s: %s: %s at offset %lld, process %d, thread %d\n",
+            f->write ? "store" : "load", event->waits ? "waits for space" : "refused",
+            hf_cli_errno_name(f->error), event->name[0] != '\0' ? event->name : "a file without a name",
+            (long long)f->offset, (int)event->pid, (int)f->tid);
+}
+
+static void say_stats(const struct hf_server_stats *s, void *arg)
+{
+    struct hf_run *run = arg;
+
+    if (!run->stats)
+        return;
+    fprintf(stderr, "holdfast: processes %llu, mappings %llu, faults %llu, refused %llu, waited %llu\n",
+            (unsigned long long)s->clients_seen, (unsigned long long)s->mappings,
+            (unsigned long long)s->faults, (unsigned long long)s->refused, (unsigned long long)s->waits);
+}
+
+/* ------------------------------------------------------------------ serving */
+
+static int ready_fd;
+
+static void tell_ready(void *arg)
+{
+    (void)arg;
+    while (write(ready_fd, "", 1) < 0 && errno == EINTR)
+        ;
+    close(ready_fd);
+}
+
+int hf_run_serve(struct hf_run *run, int ready)
+{
+    struct hf_mkfs_options mkfs = {.size_bytes = run->size_bytes, .block_size = run->block_size};
+    struct hf_fuse_options opts = {
+        .mmap = run->on_full == HF_ON_FULL_RESERVE ? HF_FUSE_MMAP_RESERVE : HF_FUSE_MMAP_LATE,
+        .serve_at = run->socket,
+        .serve = {.on_full = run->on_full, .refused = say_refused, .arg = run},
+        .served = say_stats,
+        .arg = run,
+    };
+    char error[HF_FUSE_TEXT] = "";
+
+    ready_fd = ready;
+    if (run->inject.error != 0) {
+        opts.serve.inject = inject_store;
+        opts.inject = inject_call;
+    }
+    if (run->volume == NULL && hf_mkfs(run->volume_path, &mkfs) < 0)
+        return hf_cli_fail(hf_cli_volume_error(run->volume_path), NULL, "cannot make a temporary volume");
+    if (hf_fuse_serve(&opts, run->volume_path, run->dir, tell_ready, NULL, error) == 0)
+        return HF_CLI_OK;
+    return hf_cli_fail(error, NULL, "serving %s", run->volume_path);
+}
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ops_ioctl.c - mappings in other processes: the server of <holdfast/serve.h> beside the mount's, and the
+ * ticket that tells a program where it is and which open file it means.
+ */
+#include "server.h"
+
+#include <errno.h>
+#include <string.h>
+
+void hf_fuse_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+                      unsigned flags, const void *in, size_t in_size, size_t out_size)
+{
+    struct hf_fuse *fuse = hf_fuse_of(req);
+    struct hf_serve_ticket ticket = {.socket = ""};
+    int r;
+
+    (void)ino;
+    (void)arg;
+    (void)in;
+    (void)in_size;
+    if (cmd != HF_SERVE_IOC_TICKET || fuse->server == NULL || (flags & FUSE_IOCTL_DIR) ||
+        out_size < sizeof(ticket)) {
+        fuse_reply_err(req, ENOTTY);
+        return;
+    }
+    r = hf_server_grant(fuse->server, hf_fuse_file(fi), ticket.token);
+    if (r < 0) {
+        fuse_reply_err(req, -r);
+        return;
+    }
+    strncpy(ticket.socket, fuse->opts->serve_at, sizeof(ticket.socket) - 1);
+    fuse_reply_ioctl(req, 0, &ticket, sizeof(ticket));
+}
+
+int hf_fuse_mappings_start(struct hf_fuse *fuse)
+{
+    const struct hf_fuse_options *o = fuse->opts;
+
+    return o->serve_at == NULL ? 0 : hf_server_new(fuse->volume, o->serve_at, &o->serve, &fuse->server);
+}
+
+void hf_fuse_mappings_stop(struct hf_fuse *fuse)
+{
+    struct hf_server_stats stats;
+
+    if (fuse->server == NULL)
+        return;
+    if (fuse->opts->served != NULL) {
+        hf_server_stats(fuse->server, &stats);
+        fuse->opts->served(&stats, fuse->opts->arg);
+    }
+    hf_server_free(fuse->server);
+    fuse->server = NULL;
+}

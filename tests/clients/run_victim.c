@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * run_victim.c - a program that knows nothing of Holdfast, and maps a file of $HOLDFAST_DIR: what
+ * run_keeps_stores runs. Each of its ways leaves with 0, or with a number that says where it failed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096
+#define CHECK(cond)                    \
+    do {                               \
+        if (!(cond))                   \
+            return __LINE__ % 100 + 1; \
+    } while (0)
+
+static sigjmp_buf refused;
+
+static void on_bus(int sig)
+{
+    (void)sig;
+    siglongjmp(refused, 1);
+}
+
+static int open_file(const char *name)
+{
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s/%s", getenv("HOLDFAST_DIR"), name);
+    return open(path, O_RDWR | O_CREAT, 0644);
+}
+
+static char *map(int fd, size_t len)
+{
+    return mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+}
+
+/* The letter's case, with a store by a forked child, and reads through the descriptor. */
+static int seed(void)
+{
+    char block[1024], bytes[PAGE];
+    int fd = open_file("f"), status;
+    char *m = map(fd, 4 * PAGE);
+    pid_t pid;
+
+    memset(block, 'k', sizeof(block));
+    CHECK(write(fd, block, sizeof(block)) == (ssize_t)sizeof(block) && m != MAP_FAILED);
+    m[0] = 'a';
+    CHECK(ftruncate(fd, 10000) == 0);
+    m[1024] = 'b';
+    m[PAGE - 1] = 'd';
+    pid = fork();
+    if (pid == 0) {
+        m[2048] = 'c';
+        _exit(m[0] != 'a');
+    }
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    CHECK(pread(fd, bytes, PAGE, 0) == PAGE);
+    CHECK(bytes[0] == 'a' && bytes[1024] == 'b' && bytes[2048] == 'c' && bytes[PAGE - 1] == 'd');
+    CHECK(fsync(fd) == 0);
+    m[1] = 'e';
+    CHECK(msync(m, PAGE, MS_SYNC) == 0);
+    CHECK(pwrite(fd, m + 1, 1, 2 * PAGE) == 1 && m[2 * PAGE] == 'e'); /* a mapping as a buffer */
+    CHECK(pread(fd, m + PAGE, 1, 1) == 1 && m[PAGE] == 'e');
+    m = mremap(m, 4 * PAGE, 40 * PAGE, MREMAP_MAYMOVE);
+    CHECK(m != MAP_FAILED && m[PAGE - 1] == 'd');
+    CHECK(mprotect(m, PAGE, PROT_READ) == 0 && m[1] == 'e' && munmap(m, 40 * PAGE) == 0);
+    return 0;
+}
+
+/* Stores until it is refused; nothing else ends this. */
+static int full(void)
+{
+    size_t len = 64u << 20;
+    int fd = open_file("f");
+    char *m;
+
+    CHECK(ftruncate(fd, (off_t)len) == 0);
+    m = map(fd, len);
+    CHECK(m != MAP_FAILED);
+    for (size_t at = 0; at < len; at += PAGE)
+        m[at] = 'x';
+    return 1;
+}
+
+/* Its own handler makes room, and the same store succeeds; all that was accepted is there. */
+static int recovers(void)
+{
+    size_t len = 64u << 20;
+    volatile size_t at = 0;
+    int fd = open_file("f"), ballast = open_file("ballast");
+    volatile int room = 0;
+    char *m, byte;
+
+    CHECK(ftruncate(fd, (off_t)len) == 0 && posix_fallocate(ballast, 0, 128 * 1024) == 0);
+    m = map(fd, len);
+    CHECK(m != MAP_FAILED && signal(SIGBUS, on_bus) == SIG_DFL);
+    if (sigsetjmp(refused, 1) != 0) {
+        if (room == 2)
+            goto done;
+        CHECK(ftruncate(ballast, 0) == 0);
+        room++;
+    }
+    for (; at < len; at += PAGE)
+        m[at] = 'x';
+    return 1;
+done:
+    CHECK(fsync(fd) == 0);
+    for (size_t i = 0; i < at; i += PAGE)
+        CHECK(pread(fd, &byte, 1, (off_t)i) == 1 && byte == 'x');
+    return 0;
+}
+
+/* With --on-full=wait: the child's store sleeps until its parent has made room. */
+static int waits(void)
+{
+    int fd = open_file("f"), ballast = open_file("ballast"), status;
+    off_t taken = 0;
+    pid_t pid;
+    char *m;
+
+    CHECK(ftruncate(fd, 64 * PAGE) == 0);
+    m = map(fd, 64 * PAGE);
+    CHECK(m != MAP_FAILED);
+    while (posix_fallocate(ballast, taken, 4096) == 0)
+        taken += 4096;
+    pid = fork();
+    if (pid == 0) {
+        for (size_t i = 0; i < 64; i++)
+            m[i * PAGE] = 'w';
+        _exit(0);
+    }
+    CHECK(ftruncate(ballast, 0) == 0);
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0 && m[63 * PAGE] == 'w');
+    return fsync(fd) == 0 ? 0 : 1;
+}
+
+static int reserve(void)
+{
+    int fd = open_file("f");
+
+    CHECK(ftruncate(fd, 64 << 20) < 0 && errno == ENOSPC);
+    CHECK(ftruncate(fd, 8 * PAGE) == 0);
+    CHECK(map(fd, 8 * PAGE) != MAP_FAILED);
+    return 0;
+}
+
+static int writes(void)
+{
+    int fd = open_file("f");
+
+    CHECK(write(fd, "a", 1) == 1);
+    CHECK(write(fd, "b", 1) < 0 && errno == EDQUOT);
+    CHECK(write(fd, "b", 1) == 1);
+    return 0;
+}
+
+/* Who listens on the socket beside the mount. */
+static pid_t server_of(void)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct ucred cred = {.pid = -1};
+    socklen_t len = sizeof(cred);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%.90s/../socket", getenv("HOLDFAST_DIR"));
+    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+    close(fd);
+    return cred.pid;
+}
+
+/* The server dies: no touch hangs, none reads zeros; the end is SIGBUS. */
+static int orphan(void)
+{
+    int fd = open_file("f");
+    pid_t server = server_of();
+    char *m;
+
+    CHECK(ftruncate(fd, 64 * PAGE) == 0);
+    m = map(fd, 64 * PAGE);
+    CHECK(m != MAP_FAILED && server > 0);
+    for (size_t i = 0; i < 32; i++)
+        m[i * PAGE] = 'o';
+    CHECK(signal(SIGBUS, on_bus) == SIG_DFL);
+    CHECK(kill(server, SIGKILL) == 0);
+    alarm(60);
+    if (sigsetjmp(refused, 1) != 0)
+        return 0;
+    for (;;) {
+        CHECK(*(volatile char *)m == 'o');
+        *(volatile char *)(m + 40 * PAGE) = 'p';
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(void);
+    } ways[] = {{"seed", seed},       {"full", full},     {"recovers", recovers}, {"waits", waits},
+                {"reserve", reserve}, {"writes", writes}, {"orphan", orphan}};
+
+    for (size_t i = 0; argc == 2 && i < sizeof(ways) / sizeof(ways[0]); i++)
+        if (strcmp(argv[1], ways[i].name) == 0)
+            return ways[i].run();
+    return 99;
+}
