@@ -7,6 +7,7 @@
 #include "json.h"
 #include "term.h"
 #include <getopt.h>
+#include <holdfast/maintain.h>
 #include <inttypes.h>
 
 static void format_uuid(const uint8_t uuid[16], char text[37])
@@ -24,6 +25,27 @@ static void print_amount(const char *name, uint64_t blocks, uint32_t block_size)
     printf("%-11s %s (%" PRIu64 " blocks)\n", name, hf_cli_size_format(blocks * block_size, text), blocks);
 }
 
+/* What the header says besides; nothing for volumes in memory, which have none. */
+static void print_header(const char *path)
+{
+    struct hf_header_info info;
+    char text[HF_CLI_SIZE_LEN];
+    uint64_t metadata;
+
+    if (hf_header_read(path, &info))
+        return;
+    metadata = info.metadb_len;
+    for (unsigned i = 0; i < info.nr_segments; i++)
+        metadata += info.segment_len[i];
+    printf("metadata    room for %s", hf_cli_size_format(metadata, text));
+    if (info.nr_segments)
+        printf(" in %u parts: the volume has grown", 1 + info.nr_segments);
+    if (info.device_bytes > info.volume_bytes)
+        printf("; %s more on the device ('holdfast grow')",
+               hf_cli_size_format(info.device_bytes - info.volume_bytes, text));
+    printf("%s\n", info.from_copy ? "; the primary header is damaged ('holdfast check')" : "");
+}
+
 static void print_text(const char *path, const struct hf_statfs *fs)
 {
     char uuid[37];
@@ -39,6 +61,7 @@ static void print_text(const char *path, const struct hf_statfs *fs)
     print_amount("used", fs->blocks - fs->blocks_free - fs->blocks_reserved, fs->block_size);
     print_amount("free", fs->blocks_free, fs->block_size);
     printf("inodes      %" PRIu64 " used, %" PRIu64 " free\n", fs->inodes, fs->inodes_free);
+    print_header(path);
     printf("faults      engine %s on this machine\n", hf_engine_name());
     hf_draw_space(stdout, fs, 0);
 }

@@ -152,12 +152,34 @@ static void dump_in_three_ways(void **state)
     cli_run_free(&done);
 }
 
+static void grow_and_trim(void **state)
+{
+    struct cli_run done = run(0, ARGS("grow", box, "--size", "8M"));
+
+    (void)state;
+    assert_non_null(strstr(done.out, "from 4 MiB to 8 MiB"));
+    cli_run_free(&done);
+    done = run(0, ARGS("grow", box));
+    assert_non_null(strstr(done.out, "nothing to do"));
+    cli_run_free(&done);
+    run_only(1, ARGS("grow", box, "--size", "4M"));
+    run_only(2, ARGS("grow", box, "--size", "much"));
+    done = run(0, ARGS("info", box));
+    assert_non_null(strstr(done.out, "in 2 parts"));
+    cli_run_free(&done);
+    done = run(1, ARGS("trim", box));
+    assert_non_null(strstr(done.err, "thick"));
+    cli_run_free(&done);
+    run_only(0, ARGS("check", box));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_has_the_statuses_of_fsck),
         cmocka_unit_test(label_and_uuid),
         cmocka_unit_test(dump_in_three_ways),
+        cmocka_unit_test(grow_and_trim),
     };
 
     assert_true(argc == 2);
