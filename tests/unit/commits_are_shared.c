@@ -22,7 +22,7 @@
 
 #define DEVICE_BYTES (4 << 20)
 #define BLOCK 4096
-#define THREADS 8
+#define THREADS 16
 #define HELD 'X' /* I/O of blocks that begin so can be held */
 
 /* ---- a device that can be made to wait */
@@ -209,7 +209,7 @@ static void threads_share_flushes(void **state)
     (void)state;
     bench_init(&bench);
     for (int i = 0; i < THREADS; i++)
-        files[i] = file_new(&bench, (char[]){'f', (char)('0' + i), 0}, 'a', 1);
+        files[i] = file_new(&bench, (char[]){(char)('a' + i), 0}, 'a', 1);
     assert_ok(hf_volume_sync(bench.vol));
     before = counts_of(&bench).flushes;
     assert_count(hf_pwrite(files[0], "more", 4, BLOCK), 4);
@@ -232,7 +232,7 @@ static void threads_share_flushes(void **state)
         assert_ok(syncers[i].result);
     }
     together = counts_of(&bench).flushes - before;
-    assert_that(alone > 0 && together < THREADS * alone, "%d syncs at once need %llu flushes, one alone %llu",
+    assert_that(alone > 0 && together < THREADS, "%d syncs at once need %llu flushes, one alone %llu",
                 THREADS, (unsigned long long)together, (unsigned long long)alone);
     for (int i = 0; i < THREADS; i++)
         assert_ok(hf_close(files[i]));
