@@ -46,7 +46,7 @@ ssize_t hf_blockfs_getxattr(struct hf_inode *inode, const char *name, void *buf,
             len = sqlite3_column_bytes(stmt, 0);
             if (len > 0 && value == NULL)
                 rc = -ENOMEM;
-            else if (len > 0)
+            else if (len > 0 && size > 0)
                 memcpy(buf, value, (size_t)len < size ? (size_t)len : size);
         }
         sqlite3_reset(stmt);

@@ -47,7 +47,8 @@ ssize_t hf_memfs_getxattr(struct hf_inode *inode, const char *name, void *buf, s
     hf_mutex_lock(&volume->names_lock);
     x = find(hf_memfs_node_of(inode), name);
     if (x != NULL) {
-        memcpy(buf, x->value, x->size < size ? x->size : size);
+        if (size > 0 && x->size > 0)
+            memcpy(buf, x->value, x->size < size ? x->size : size);
         n = (ssize_t)x->size;
     }
     hf_mutex_unlock(&volume->names_lock);
