@@ -242,6 +242,23 @@ int hf_readdir(struct hf_dir *dir, struct hf_dirent *ret_entry);
 void hf_seekdir(struct hf_dir *dir, uint64_t cookie);
 int hf_closedir(struct hf_dir *dir);
 
+/* ------------------------------------------------------------------ permissions */
+
+/* On whose behalf something is asked; user 0 may do what CAP_DAC_OVERRIDE and CAP_FOWNER allow. */
+struct hf_caller {
+    uid_t uid;
+    gid_t gid;
+    const gid_t *groups; /* supplementary; may be NULL if nr_groups is 0 */
+    size_t nr_groups;
+};
+/*
+ * Whether the permission bits allow it, as access(2) for that caller: mask is F_OK, or R_OK, W_OK, X_OK
+ * or'ed. Directories on the way must be searchable; symlinks are followed. The library enforces nothing by
+ * itself; access control lists are not looked at. Returns 0; -EACCES; -EROFS; -EINVAL: mask; or why the path
+ * leads nowhere.
+ */
+int hf_access(struct hf_volume *volume, const char *path, const struct hf_caller *who, int mask);
+
 /* ------------------------------------------------------------------ extended attributes */
 
 #define HF_XATTR_NAME_MAX 255   /* bytes, without the NUL */

@@ -66,6 +66,12 @@ ssize_t hf_node_listxattr(struct hf_node *node, char *buf, size_t size);
 int hf_node_setxattr(struct hf_node *node, const char *name, const void *value, size_t size, int flags);
 int hf_node_removexattr(struct hf_node *node, const char *name);
 
+/* As hf_access(), of one inode. */
+int hf_node_access(struct hf_node *node, const struct hf_caller *who, int mask);
+/* Whether who may take a name of node out of dir (unlink, rmdir, rename): dir must be writable and
+ * searchable, -EACCES; in a sticky one, -EPERM for all but the owners of dir and of node. */
+int hf_node_may_delete(struct hf_node *dir, struct hf_node *node, const struct hf_caller *who);
+
 /* ------------------------------------------------------------------ names */
 
 /* Makes a file of any type but symlinks: mode has S_IF* and permissions; rdev for devices. ret_node may be

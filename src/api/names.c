@@ -106,6 +106,25 @@ int hf_utimens(struct hf_volume *vol, const char *path, const struct timespec ti
     return setattr_path(vol, path, flags & AT_SYMLINK_NOFOLLOW ? 0 : HF_WALK_FOLLOW, &attr);
 }
 
+static int access_path(struct hf_volume *vol, const char *path, const struct hf_caller *who, int mask)
+{
+    struct hf_vnode *v;
+    int r = hf_vfs_lookup_as(vol, path, HF_WALK_FOLLOW, who, &v);
+
+    if (r < 0)
+        return r;
+    r = hf_vnode_access(v, who, mask);
+    hf_vnode_put(v);
+    return r;
+}
+
+int hf_access(struct hf_volume *vol, const char *path, const struct hf_caller *who, int mask)
+{
+    if (vol == NULL || path == NULL || who == NULL || (mask & ~(R_OK | W_OK | X_OK)))
+        return -EINVAL;
+    return HF_CALL(int, access_path(vol, path, who, mask));
+}
+
 static struct hf_create create_now(mode_t mode)
 {
     return (struct hf_create){.mode = mode, .uid = geteuid(), .gid = getegid(), .now_ns = hf_now_ns()};

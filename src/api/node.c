@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <holdfast/node.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct hf_vnode *vnode_of(struct hf_node *node)
 {
@@ -145,6 +146,20 @@ int hf_node_setattr(struct hf_node *node, const struct hf_attr *attr)
         return -EINVAL;
     copy = *attr;
     return HF_CALL(int, hf_vnode_setattr(vnode_of(node), &copy));
+}
+
+int hf_node_access(struct hf_node *node, const struct hf_caller *who, int mask)
+{
+    if (node == NULL || who == NULL || (mask & ~(R_OK | W_OK | X_OK)))
+        return -EINVAL;
+    return HF_CALL(int, hf_vnode_access(vnode_of(node), who, mask));
+}
+
+int hf_node_may_delete(struct hf_node *dir, struct hf_node *node, const struct hf_caller *who)
+{
+    if (dir == NULL || node == NULL || who == NULL)
+        return -EINVAL;
+    return HF_CALL(int, hf_vnode_may_delete(vnode_of(dir), vnode_of(node), who));
 }
 
 /* ---- names */

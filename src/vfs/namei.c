@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SYMLINKS_MAX 40
 
@@ -81,11 +82,18 @@ static int splice_target(struct hf_walk *w, struct hf_vnode *link)
     return 0;
 }
 
+static int may_search(const struct hf_walk *w)
+{
+    return w->who != NULL && w->at.name[0] != '\0' ? hf_vnode_access(w->at.dir, w->who, X_OK) : 0;
+}
+
 static int step(struct hf_walk *w)
 {
     struct hf_vnode *child;
-    int r;
+    int r = may_search(w);
 
+    if (r < 0)
+        return r;
     if (strcmp(w->at.name, ".") == 0 || w->at.name[0] == '\0')
         return S_ISDIR(w->at.dir->inode.mode) ? 0 : -ENOTDIR;
     r = hf_vnode_lookup(w->at.dir, w->at.name, &child);
@@ -119,7 +127,7 @@ static int walk_rest(struct hf_walk *w)
     return S_ISDIR(w->at.dir->inode.mode) ? 0 : -ENOTDIR;
 }
 
-int hf_walk_parent(struct hf_volume *vol, const char *path, struct hf_walk *w)
+static int walk_as(struct hf_volume *vol, const char *path, const struct hf_caller *who, struct hf_walk *w)
 {
     size_t len = strlen(path);
     int r;
@@ -129,6 +137,7 @@ int hf_walk_parent(struct hf_volume *vol, const char *path, struct hf_walk *w)
     if (len >= sizeof(w->rest))
         return -ENAMETOOLONG;
     w->volume = vol;
+    w->who = who;
     w->at.dir = hf_vnode_get(vol->root);
     w->links = 0;
     memcpy(w->rest, path, len + 1);
@@ -136,6 +145,11 @@ int hf_walk_parent(struct hf_volume *vol, const char *path, struct hf_walk *w)
     if (r < 0)
         hf_walk_done(w);
     return r;
+}
+
+int hf_walk_parent(struct hf_volume *vol, const char *path, struct hf_walk *w)
+{
+    return walk_as(vol, path, NULL, w);
 }
 
 int hf_walk_symlink(struct hf_walk *w, struct hf_vnode *link)
@@ -153,18 +167,27 @@ void hf_walk_done(struct hf_walk *w)
 
 int hf_walk_last(struct hf_walk *w, struct hf_vnode **ret_vnode)
 {
+    int r;
+
     if (w->at.name[0] == '\0') {
         *ret_vnode = hf_vnode_get(w->at.dir);
         return 0;
     }
-    return hf_vnode_lookup(w->at.dir, w->at.name, ret_vnode);
+    r = may_search(w);
+    return r < 0 ? r : hf_vnode_lookup(w->at.dir, w->at.name, ret_vnode);
 }
 
 int hf_vfs_lookup(struct hf_volume *vol, const char *path, unsigned flags, struct hf_vnode **ret_vnode)
 {
+    return hf_vfs_lookup_as(vol, path, flags, NULL, ret_vnode);
+}
+
+int hf_vfs_lookup_as(struct hf_volume *vol, const char *path, unsigned flags, const struct hf_caller *who,
+                     struct hf_vnode **ret_vnode)
+{
     struct hf_vnode *v = NULL;
     struct hf_walk w;
-    int r = hf_walk_parent(vol, path, &w);
+    int r = walk_as(vol, path, who, &w);
 
     if (r < 0)
         return r;

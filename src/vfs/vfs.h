@@ -126,7 +126,8 @@ struct hf_name {
 };
 struct hf_walk {
     struct hf_volume *volume;
-    struct hf_name at; /* the last component */
+    const struct hf_caller *who; /* must be allowed to search each directory; NULL: anybody is */
+    struct hf_name at;           /* the last component */
     char rest[HF_PATH_MAX];
     int links;
 };
@@ -139,7 +140,14 @@ void hf_walk_done(struct hf_walk *walk);
 int hf_vnode_lookup(struct hf_vnode *dir, const char *name, struct hf_vnode **ret_vnode);
 /* Looks the last component up in its directory. Takes the directory's io_lock shared. */
 int hf_walk_last(struct hf_walk *walk, struct hf_vnode **ret_vnode);
+/* who may be NULL: as struct hf_walk. */
+int hf_vfs_lookup_as(struct hf_volume *volume, const char *path, unsigned flags, const struct hf_caller *who,
+                     struct hf_vnode **ret_vnode);
 int hf_vfs_lookup(struct hf_volume *volume, const char *path, unsigned flags, struct hf_vnode **ret_vnode);
+
+/* ---- access.c: as hf_node_access(), hf_node_may_delete() */
+int hf_vnode_access(struct hf_vnode *vnode, const struct hf_caller *who, int mask);
+int hf_vnode_may_delete(struct hf_vnode *dir, struct hf_vnode *vnode, const struct hf_caller *who);
 
 /* ---- names.c */
 /* ret_vnode may be NULL. -EEXIST */
