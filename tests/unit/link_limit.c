@@ -19,7 +19,8 @@ static struct hf_volume *volume_with_counts(void)
     db = metadb_open(dev, &header);
     /* full: a directory; almost: one that may get one more; file: likewise */
     snprintf(text, sizeof(text),
-             "INSERT INTO inodes SELECT 20, mode, 0, 0, %u, 0, 1, 0, 0, 0, 0, 0, 0, 0 FROM inodes", HF_LINK_MAX);
+             "INSERT INTO inodes SELECT 20, mode, 0, 0, %u, 0, 1, 0, 0, 0, 0, 0, 0, 0 FROM inodes",
+             HF_LINK_MAX);
     sql(db, text);
     snprintf(text, sizeof(text), "INSERT INTO inodes VALUES(21, 16877, 0, 0, %u, 0, 1, 0, 0, 0, 0, 0, 0, 0)",
              HF_LINK_MAX - 1);

@@ -316,11 +316,15 @@ int hf_blockfs_read_inode(struct hf_inode *inode)
     return rc;
 }
 
-/* Blocks that were allocated and never written have no row and no data: nobody will miss them. */
-static void free_unwritten(struct hf_blockfs *fs, struct hf_blockfs_inode *fi) HF_NO_TSA
+/*
+ * Blocks that were allocated and never written have no row and no data: nobody will miss them. Nor data
+ * without a row if the file is deleted: of one whose deletion failed half way, rows are all that the next
+ * mount finds. Returns how many.
+ */
+static uint64_t free_rowless(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, bool deleted) HF_NO_TSA
 {
     struct hf_ext exts[SCAN_BATCH];
-    uint64_t start = 0;
+    uint64_t start = 0, nr = 0;
     size_t n;
 
     do {
@@ -330,15 +334,18 @@ static void free_unwritten(struct hf_blockfs *fs, struct hf_blockfs_inode *fi) H
         for (size_t i = 0; i < n; i++) {
             start = hf_ext_end(&exts[i]);
             /* Without memory for bookkeeping they stay allocated until the next mount. */
-            if (exts[i].flags != 0 || hf_space_prepare_free(&fs->space, 1) != 0)
+            if ((deleted ? exts[i].flags & HF_EXT_ROW : exts[i].flags) != 0 ||
+                hf_space_prepare_free(&fs->space, 1) != 0)
                 continue;
             hf_rwlock_wrlock(&fi->extents.lock);
             hf_extmap_remove(&fi->extents, exts[i].lblk, start);
             hf_extmap_unlock(&fi->extents);
             hf_space_free_now(&fs->space, exts[i].pblk, exts[i].len);
             hf_owner_release(&fs->accounts, &fi->owner, exts[i].len, 0);
+            nr += exts[i].len;
         }
     } while (n == SCAN_BATCH);
+    return nr;
 }
 
 int hf_blockfs_evict_inode(struct hf_inode *inode)
@@ -352,11 +359,14 @@ int hf_blockfs_evict_inode(struct hf_inode *inode)
     hf_mutex_lock(&fs->sql_lock);
     if (!fs->read_only && inode->nlink == 0) {
         rc = hf_blockfs_delete_inode(fs, fi, &freed);
+        if (rc != 0)
+            freed += free_rowless(fs, fi, true);
     } else if (!fs->read_only) {
-        free_unwritten(fs, fi);
+        freed = free_rowless(fs, fi, false);
         if (fi->cut != HF_BLOCKFS_NO_CUT)
             rc = hf_blockfs_finish_cut(fs, fi, true, &freed);
     }
+    atomic_fetch_sub(&inode->blocks, freed); /* what is left when this fails, the next mount frees */
     hf_blockfs_inode_put(fs, fi);
     full = fs->nr_detached > DETACHED_MAX;
     hf_mutex_unlock(&fs->sql_lock);
