@@ -10,6 +10,7 @@
  * Around the page, a window of neighbours is mapped when access is sequential: never past EOF, never waiting,
  * and stores' windows only with space that the driver calls plentiful (HF_SPECULATIVE).
  */
+#include "base/fault_mark.h"
 #include "base/trace.h"
 #include "cache/mapping.h"
 
@@ -249,8 +250,11 @@ int hf_mapping_fault(struct hf_mapping *m, struct hf_fault_ctx *ctx)
         hf_stat_add(m->cache, faults_store, 1);
     else
         hf_stat_add(m->cache, faults_load, 1);
-    if (nowait && !full)
+    if (nowait && !full) {
+        hf_fault_mark_enter();
         r = attempt(m, ctx);
+        hf_fault_mark_leave();
+    }
     if (r == -EAGAIN || hf_is_full(r)) {
         hf_stat_add(m->cache, faults_slow, 1);
         if (nowait)

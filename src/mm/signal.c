@@ -13,6 +13,7 @@
  * SIGSEGV, mprotect engine) is killed by the kernel at its first fault: threads that touch mappings must
  * leave both unblocked, or map with HF_MAP_SYSCALLS.
  */
+#include "base/fault_mark.h"
 #include "base/slab.h"
 #include "mm/engine.h"
 #include "mm/space.h"
@@ -209,8 +210,10 @@ static int decide(int sig, const siginfo_t *info, const ucontext_t *uc, struct h
         return HF_VERDICT_FOREIGN;
     if (!told)
         guess_access(&access);
+    hf_fault_mark_enter();
     verdict = sig == SIGBUS ? hf_fault_resolve(&access, HF_NOWAIT, ret_refusal)
                             : hf_fault_resolve_segv(&access, HF_NOWAIT, ret_refusal);
+    hf_fault_mark_leave();
     if (!told && (verdict < 0 || verdict == HF_VERDICT_FORBIDDEN) && !guess_was_certain(&access))
         return HF_VERDICT_RETRY;
     return verdict;

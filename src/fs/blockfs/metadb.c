@@ -12,6 +12,7 @@
  */
 #include "fs/blockfs/metadb_vfs.h"
 
+#include "base/fault_mark.h"
 #include "dev/device_io.h"
 
 #include <assert.h>
@@ -156,6 +157,28 @@ static void metadb_free(struct hf_metadb *db)
     free(db);
 }
 
+#ifdef HF_TESTING
+static int on_statement(unsigned event, void *arg, void *stmt, void *text)
+{
+    (void)event;
+    (void)arg;
+    (void)stmt;
+    hf_fault_mark_forbid(text);
+    return 0;
+}
+
+/* Every statement that begins to run on this connection, whoever runs it. */
+static void metadb_watch(sqlite3 *sql)
+{
+    sqlite3_trace_v2(sql, SQLITE_TRACE_STMT, on_statement, NULL);
+}
+#else
+static void metadb_watch(sqlite3 *sql)
+{
+    (void)sql;
+}
+#endif
+
 /* Opens the connection; what is set here does not read the database yet. */
 static int metadb_connect(struct hf_metadb *db, char *err)
 {
@@ -166,6 +189,7 @@ static int metadb_connect(struct hf_metadb *db, char *err)
     rc = sqlite3_open_v2(HF_METADB_FILE, &db->sql, flags, db->vfs->name);
     if (rc != SQLITE_OK)
         return sql_fail(db->sql, rc, err, "metadata database");
+    metadb_watch(db->sql);
     sqlite3_db_config(db->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_db_config(db->sql, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_db_config(db->sql, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
@@ -300,6 +324,7 @@ int hf_metadb_close(struct hf_metadb *db)
 
 sqlite3 *hf_metadb_handle(struct hf_metadb *db)
 {
+    hf_fault_mark_forbid("the database is asked for");
     return db->sql;
 }
 
