@@ -86,7 +86,8 @@ struct hf_driver {
     int (*mount)(struct hf_super *sb);
     /* Commits and frees sb->fs, whatever happens. Every inode has been evicted. */
     int (*unmount)(struct hf_super *sb);
-    /* Makes all that the ops below have done durable. No locks held. */
+    /* Makes all that the ops below have done durable. No locks held. Called every few seconds (half of
+     * writeback_ms), too: leaves the device alone when all is durable already. */
     int (*sync)(struct hf_super *sb);
     int (*statfs)(struct hf_super *sb, struct hf_statfs *ret_statfs);
     /* Optional. The volume gets size_bytes (0: all that its device has) while it is in use. err: 256 bytes,

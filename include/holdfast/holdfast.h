@@ -101,7 +101,7 @@ struct hf_open_options {
     enum hf_isize_sync isize_sync;
     uint64_t cache_bytes;  /* limit of cached pages; default an eighth of RAM, least 64 P */
     uint64_t dirty_bytes;  /* writers wait above this many dirty bytes; default cache/4 */
-    uint32_t writeback_ms; /* age at which a dirty page is written; default 5000 */
+    uint32_t writeback_ms; /* age at which a dirty page is written, and names are committed; default 5000 */
 };
 
 /*

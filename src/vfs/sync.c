@@ -111,17 +111,16 @@ int hf_vfs_sync(struct hf_volume *vol)
     return r < 0 ? r : r2;
 }
 
-/* ---- the flusher: dirty data older than writeback_ms is written, and committed */
+/* ---- the flusher: writes dirty data that is older than writeback_ms, and commits whatever waits */
 
 static int write_if_old(struct hf_vnode *v, void *arg)
 {
     int64_t since = atomic_load(&v->mapping.dirtied_ns);
     int64_t age_ns = (int64_t)v->volume->writeback_ms * 1000000;
-    bool *wrote = arg;
 
+    (void)arg;
     if (v->inode.nlink == 0 || !hf_vnode_is_dirty(v) || (since != 0 && hf_now_ns() - since < age_ns))
         return 0;
-    *wrote = true;
     return hf_vnode_write(v, 0, HF_FILE_SIZE_MAX, HF_WB_SYNC);
 }
 
@@ -132,15 +131,12 @@ static void *flusher_main(void *arg)
 
     prctl(PR_SET_NAME, "hf-flusher");
     for (;;) {
-        bool wrote = false;
-
         hf_futex_wait(&vol->flusher_stop, 0,
                       pause_ns); /* first: nothing is old when it has just been opened */
         if (atomic_load(&vol->flusher_stop) != 0)
             break;
-        hf_icache_each(vol, write_if_old, &wrote); /* errors are kept in the mappings (HOLD-7) */
-        if (wrote)
-            vol->sb.driver->sync(&vol->sb); /* an error shows at the next fsync, which commits again */
+        hf_icache_each(vol, write_if_old, NULL); /* errors are kept in the mappings (HOLD-7) */
+        vol->sb.driver->sync(&vol->sb);          /* an error shows at the next fsync, which commits again */
     }
     return NULL;
 }

@@ -98,6 +98,8 @@ struct hf_blockfs {
     _Atomic uint64_t commits_started; /* a ticket is this + 1 */
     _Atomic uint64_t commits_ok;      /* the number of the last that succeeded */
     _Atomic uint32_t commit_word;     /* futex: moves when a commit ends */
+    _Atomic uint64_t data_writes; /* writes of data that have ended; those that a flush has made durable: */
+    _Atomic uint64_t data_flushed;
 };
 
 /* ---- super.c */
@@ -167,6 +169,8 @@ int hf_blockfs_owner_switch(struct hf_blockfs *fs, const struct hf_owner_ids *id
 int hf_blockfs_quota_load(struct hf_blockfs *fs);
 /* sql_lock held, inside a commit: grace times that began or ended since the last. */
 int hf_blockfs_quota_store(struct hf_blockfs *fs);
+/* sql_lock held. There are such. */
+bool hf_blockfs_quota_has_news(struct hf_blockfs *fs);
 int hf_blockfs_quota_get(struct hf_super *sb, enum hf_quota_type type, uint32_t id,
                          struct hf_quota *ret_quota);
 int hf_blockfs_quota_set(struct hf_super *sb, const struct hf_quota_limits *limits);

@@ -270,10 +270,21 @@ static void release_inode(struct hf_blockfs *fs, struct hf_blockfs_inode *fi)
 
 /* ---- the whole */
 
+/* Data whose write() had returned is durable afterwards. */
+static int flush_data(struct hf_blockfs *fs)
+{
+    uint64_t writes = atomic_load(&fs->data_writes), flushed = atomic_load(&fs->data_flushed);
+    int rc = hf_dev_flush(fs->dev);
+
+    while (rc == 0 && flushed < writes && !atomic_compare_exchange_weak(&fs->data_flushed, &flushed, writes))
+        ;
+    return rc;
+}
+
 static int commit_run(struct hf_blockfs *fs) HF_NO_TSA
 {
     struct hf_blockfs_inode *chain = snapshot(fs), *next;
-    int rc = HF_BROKEN(skip_data_flush) || HF_BROKEN(flush_after_commit) ? 0 : hf_dev_flush(fs->dev);
+    int rc = HF_BROKEN(skip_data_flush) || HF_BROKEN(flush_after_commit) ? 0 : flush_data(fs);
 
     hf_mutex_lock(&fs->sql_lock);
     for (struct hf_blockfs_inode *fi = chain; fi != NULL && rc == 0; fi = fi->commit_next)
@@ -283,7 +294,7 @@ static int commit_run(struct hf_blockfs *fs) HF_NO_TSA
     if (rc == 0)
         rc = txn_commit(fs);
     if (rc == 0 && HF_BROKEN(flush_after_commit))
-        rc = hf_dev_flush(fs->dev);
+        rc = flush_data(fs);
     for (; chain != NULL; chain = next) {
         next = chain->commit_next;
         release_inode(fs, chain);
@@ -365,13 +376,31 @@ int hf_blockfs_fsync(struct hf_inode *inode, bool datasync)
     if (fs->read_only)
         return 0;
     if (!needs_commit(fs, hf_blockfs_inode_of(inode), datasync) || HF_BROKEN(fsync_without_commit))
-        return hf_dev_flush(fs->dev);
+        return flush_data(fs);
     return hf_blockfs_commit(fs, ticket);
 }
 
+/* A commit would find nothing, and none is running. Caller: sql_lock. */
+static bool is_durable(struct hf_blockfs *fs) HF_NO_TSA
+{
+    bool listed;
+
+    hf_mutex_lock(&fs->dirty_lock);
+    listed = !hf_list_empty(&fs->dirty);
+    hf_mutex_unlock(&fs->dirty_lock);
+    return !fs->committing && !listed && fs->txn.log_len == 0 && atomic_load(&fs->space.pending) == 0 &&
+           atomic_load(&fs->data_flushed) == atomic_load(&fs->data_writes) && !hf_blockfs_quota_has_news(fs);
+}
+
+/* The flusher calls it every few seconds: without news, the device is left alone. */
 int hf_blockfs_sync(struct hf_super *sb)
 {
     struct hf_blockfs *fs = hf_blockfs_of(sb);
+    uint64_t ticket = hf_blockfs_ticket(fs);
+    bool durable;
 
-    return hf_blockfs_commit(fs, hf_blockfs_ticket(fs));
+    hf_mutex_lock(&fs->sql_lock);
+    durable = is_durable(fs);
+    hf_mutex_unlock(&fs->sql_lock);
+    return durable ? 0 : hf_blockfs_commit(fs, ticket);
 }

@@ -452,6 +452,7 @@ int hf_blockfs_write(struct hf_inode *inode, const void *buf, size_t len, hf_off
             rc = exts[i].lblk != blk ? -EIO : 0;
             if (rc == 0)
                 rc = hf_dev_write(fs->dev, from, bytes, hf_blockfs_addr(fs, exts[i].pblk));
+            atomic_fetch_add(&fs->data_writes, 1);
             if (rc != 0)
                 break;
             from += bytes;

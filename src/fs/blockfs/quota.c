@@ -159,6 +159,24 @@ int hf_blockfs_quota_load(struct hf_blockfs *fs)
 
 /* ---- commit: grace times that began or ended */
 
+static bool grace_moved(struct hf_blockfs *fs, struct hf_account *account, int64_t ret_end[HF_ACCOUNT_WHATS])
+{
+    hf_account_grace(&fs->accounts, account, ret_end);
+    return memcmp(ret_end, account->stored_end_ns, sizeof(account->stored_end_ns)) != 0;
+}
+
+bool hf_blockfs_quota_has_news(struct hf_blockfs *fs)
+{
+    int64_t end[HF_ACCOUNT_WHATS];
+    struct hf_list *l;
+
+    hf_list_for_each (l, &fs->accounts.with_limits) {
+        if (grace_moved(fs, hf_list_entry(l, struct hf_account, limited_link), end))
+            return true;
+    }
+    return false;
+}
+
 int hf_blockfs_quota_store(struct hf_blockfs *fs)
 {
     struct hf_list *l;
@@ -168,8 +186,7 @@ int hf_blockfs_quota_store(struct hf_blockfs *fs)
         int64_t end[HF_ACCOUNT_WHATS];
         int rc;
 
-        hf_account_grace(&fs->accounts, account, end);
-        if (memcmp(end, account->stored_end_ns, sizeof(end)) == 0)
+        if (!grace_moved(fs, account, end))
             continue;
         rc = hf_blockfs_room_inside(fs, NULL, 0);
         if (rc == 0)
