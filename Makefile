@@ -46,7 +46,8 @@ build: packages-run $(BUILD)/build.ninja ## compile everything into build/ (need
 	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD)
 
 run: packages-run $(BUILD)/build.ninja ## install what is missing, build, and run the demo: under a minute
-	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD) app/cli/holdfast app/cli/holdfast-control
+	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD) app/cli/holdfast app/cli/holdfast-control \
+		app/preload/libholdfast-preload.so
 	@$(HOLDFAST) demo --control $(CONTROL) $(DEMO_ARGS)
 
 check: packages-check ## all tests in all builds (gcc, clang, ASan+UBSan, TSan) and all static checks

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * demo.c - holdfast demo: sets the stage, plays the four steps, counts, tidies up.
+ * demo.c - holdfast demo: sets the stage, plays the steps, counts, tidies up.
  *
  * The volume is a real file: a temporary one, or --volume, which is kept. The control's volume is always
  * temporary. A signal removes the temporary files, too.
@@ -97,7 +97,8 @@ static void print_introduction(const struct hf_statfs *fs)
            "  1  a file grows under a page that is writable already (the letter's case)\n"
            "  2  the same, grown by a write past the end\n"
            "  3  a volume gets full under a mapping, and has room again\n"
-           "  4  a process is killed with SIGKILL in the middle of storing\n\n");
+           "  4  a process is killed with SIGKILL in the middle of storing\n"
+           "  5  a program as it is, Python, meets a full volume\n\n");
     printf("volume   %s, %s for data\n", stage.volume, hf_cli_size_format(fs->blocks * fs->block_size, size));
     printf("sizes    block (unit of allocation) %u bytes, page (of protection) %u bytes\n", fs->block_size,
            fs->page_size);
@@ -126,6 +127,7 @@ static int play(void)
     hf_demo_grow(&stage, 2, HF_SEED_PWRITE);
     hf_demo_full(&stage, 3);
     hf_demo_kill(&stage, 4);
+    hf_demo_run(&stage, 5);
     clock_gettime(CLOCK_MONOTONIC, &end);
     printf("\n%s%u of %u checks held%s, in %.1f s",
            hf_term_style(stage.failed ? HF_STYLE_BAD : HF_STYLE_GOOD), stage.held, stage.held + stage.failed,
@@ -185,14 +187,16 @@ const struct hf_cli_command hf_cmd_demo = {
     .synopsis = "[--volume FILE] [--control PROGRAM] [--no-color]",
     .summary = "show on a real volume what Holdfast keeps and how",
     .help =
-        "Plays four scenes on a real volume of 8 MiB, in a few seconds, and draws the pages before and "
+        "Plays five scenes on a real volume of 8 MiB, in a few seconds, and draws the pages before and "
         "after\n"
         "each step: (1) a file grows by ftruncate under a page that is writable already, (2) by a write "
         "past\n"
         "the end, (3) the volume gets full, a store is refused, space is freed and the same store succeeds,\n"
-        "(4) a process is killed with SIGKILL while it stores. After each scene the volume is opened again "
-        "and\n"
-        "every byte compared. Needs no privilege.\n"
+        "(4) a process is killed with SIGKILL while it stores, (5) Python, which knows nothing of Holdfast, "
+        "fills\n"
+        "the volume through a mapping (left out where FUSE or userfaultfd cannot be had). After each scene "
+        "the\n"
+        "volume is opened again and every byte compared. Needs no privilege.\n"
         "\n"
         "  --volume FILE      make the volume here and keep it (default: a temporary file, removed at the "
         "end)\n"

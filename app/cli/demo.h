@@ -83,10 +83,11 @@ int hf_seed_story_from_json(const cJSON *root, struct hf_seed_story *ret_story);
 const char *hf_seed_sync_name(enum hf_isize_sync sync);
 const char *hf_seed_grow_name(enum hf_seed_grow grow);
 
-/* ---------------------------------------------------------------- the four steps */
+/* ---------------------------------------------------------------- the steps */
 
 void hf_demo_grow(struct hf_demo *demo, unsigned number, enum hf_seed_grow grow); /* demo_grow.c: 1 and 2 */
 void hf_demo_full(struct hf_demo *demo, unsigned number);                         /* demo_full.c: 3 */
 void hf_demo_kill(struct hf_demo *demo, unsigned number);                         /* demo_kill.c: 4 */
+void hf_demo_run(struct hf_demo *demo, unsigned number);                          /* demo_run.c: 5 */
 
 #endif
