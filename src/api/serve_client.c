@@ -482,6 +482,7 @@ static void take_control(struct call *call, struct msghdr *msg)
             continue;
         if (m->cmsg_type == SCM_RIGHTS) {
             call->nr_fds = (unsigned)((m->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            assert(call->nr_fds <= FDS_MAX); /* the credentials come first: there was no more room */
             memcpy(call->fds, CMSG_DATA(m), call->nr_fds * sizeof(int));
         } else if (m->cmsg_type == SCM_CREDENTIALS) {
             struct ucred cred;
@@ -510,9 +511,12 @@ static int receive(struct hf_conn *c, struct call *call, bool *ret_lied)
     n = recvmsg(c->sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
-    if (n <= 0)
+    if (n < 0)
         return -1;
     take_control(call, &msg);
+    if (n == 0 && call->nr_fds == 0 &&
+        call->sender == 0) /* an empty message has a sender, the end has none */
+        return -1;
     if (n == (ssize_t)sizeof(call->req) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
         return 1;
     *ret_lied = true;
@@ -569,6 +573,7 @@ static void linger(struct hf_conn *c)
 {
     struct pollfd stop = {.fd = c->server->stop_fd, .events = POLLIN};
 
+    shutdown(c->sock, SHUT_RDWR); /* who still waits for a reply learns that none comes */
     while (c->client != NULL && hf_client_alive(c->client))
         if (poll(&stop, 1, ALIVE_MS) > 0)
             return;
