@@ -201,6 +201,8 @@ int hf_fdatasync(struct hf_file *file);
  * (-ENOENT), but one of O_TMPFILE without O_EXCL does, once. */
 int hf_flink(struct hf_file *file, const char *path);
 
+/* st_blocks counts what the file has and what is promised to it and not stored yet, so data that was only
+ * written or stored is never taken for a hole. After a sync it is exact, but for ranges of hf_reserve(). */
 int hf_fstat(struct hf_file *file, struct stat *ret_stat);
 int hf_fchmod(struct hf_file *file, mode_t mode);
 int hf_fchown(struct hf_file *file, uid_t uid, gid_t gid); /* (uid_t)-1: leave alone */

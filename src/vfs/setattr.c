@@ -246,8 +246,12 @@ void hf_vnode_stat(struct hf_vnode *v, struct stat *ret_stat)
 {
     struct hf_inode *i = &v->inode;
     struct stat st; /* the caller's may lie in a mapping: it is written without locks */
+    uint64_t blocks;
 
     hf_rwlock_rdlock(&v->io_lock);
+    /* Promised ones first: those that become blocks meanwhile are counted twice rather than not at all. */
+    blocks = atomic_load(&v->mapping.nr_reserved);
+    blocks += atomic_load(&i->blocks);
     st = (struct stat){
         .st_ino = i->ino,
         .st_mode = i->mode,
@@ -257,7 +261,7 @@ void hf_vnode_stat(struct hf_vnode *v, struct stat *ret_stat)
         .st_rdev = i->rdev,
         .st_size = atomic_load(&i->size),
         .st_blksize = (blksize_t)v->volume->sb.block_size,
-        .st_blocks = (blkcnt_t)(atomic_load(&i->blocks) * (v->volume->sb.block_size / 512)),
+        .st_blocks = (blkcnt_t)(blocks * (v->volume->sb.block_size / 512)),
         .st_atim = to_timespec(atomic_load(&i->atime_ns)),
         .st_mtim = to_timespec(atomic_load(&i->mtime_ns)),
         .st_ctim = to_timespec(atomic_load(&i->ctime_ns)),

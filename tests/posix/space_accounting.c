@@ -40,6 +40,34 @@ static void blocks_of_stores(struct target *t)
     close_ok(&file);
 }
 
+/* Programs that copy take a file with data and without blocks for one hole. */
+static void blocks_of_data_that_nobody_synced(struct target *t)
+{
+    struct target_file file = open_new(t, "f");
+    blkcnt_t block = t->block_size / 512;
+    uint8_t *map;
+
+    fill_range(&file, 0, UNIT, 'w');
+    assert_true(stat_of(&file).st_blocks >= UNIT / 512);
+    assert_ok(t_ftruncate(&file, 4 * UNIT));
+    map = map_shared(&file, 0, 4 * UNIT);
+    map[2 * UNIT + 100] = 's';
+    assert_true(stat_of(&file).st_blocks >= UNIT / 512 + block);
+    assert_true(stat_at(t, "f").st_blocks >= UNIT / 512 + block);
+    unmap_ok(t, map, 4 * UNIT);
+    close_ok(&file);
+    assert_true(stat_at(t, "f").st_blocks >= UNIT / 512 + block);
+    file = open_old(t, "f", O_RDWR);
+    assert_ok(t_fsync(&file));
+    assert_count(stat_of(&file).st_blocks, UNIT / 512 + block);
+    fill_range(&file, 3 * UNIT, t->block_size, 'w');
+    assert_ok(t_fallocate(&file, PUNCH, 3 * UNIT, UNIT));
+    assert_count(stat_of(&file).st_blocks, UNIT / 512 + block);
+    assert_ok(t_ftruncate(&file, 0));
+    assert_count(stat_of(&file).st_blocks, 0);
+    close_ok(&file);
+}
+
 static void writes_take_and_unlink_gives(struct target *t)
 {
     struct hf_statfs start = target_statfs(t), now;
@@ -160,6 +188,7 @@ static void counts_last_over_reopen(struct target *t)
 static const struct test_body bodies[] = {
     BODY(blocks_of_a_sparse_file, ON_ALL),
     BODY(blocks_of_stores, ON_ALL),
+    BODY(blocks_of_data_that_nobody_synced, ON_HOLDFAST),
     BODY(writes_take_and_unlink_gives, ON_HOLDFAST),
     BODY(one_byte_takes_one_block, ON_HOLDFAST),
     BODY(unsynced_data_is_counted, ON_HOLDFAST),
