@@ -6,9 +6,9 @@
  *
  * After each change the whole tree is written down as text. What a cut leaves must be, to the letter, the
  * tree after one of the changes that had begun, and not one before the last that an fsync confirmed: so a
- * rename over another file shows the old file or the new one, never neither and never both. fsync of a
- * directory  confirms the last change of its names, and all before that fsync of a file       confirms that
- * it was made, and its attributes A file that was written and synced before it got its name (O_TMPFILE) is
+ * rename over another file shows the old file or the new one, never neither and never both. An fsync of a
+ * directory confirms the last change of its names, and all changes before that; one of a file confirms that
+ * it was made, and its attributes. A file that was written and synced before it got its name (O_TMPFILE) is
  * never seen without its bytes.
  */
 #include "crash_util.h"

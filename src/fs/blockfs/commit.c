@@ -310,6 +310,7 @@ int hf_blockfs_commit(struct hf_blockfs *fs, uint64_t ticket) HF_NO_TSA
     if (fs->read_only)
         return 0;
     hf_mutex_lock(&fs->sql_lock);
+    HF_TEST_COUNT(commit_waiters, 1u);
     while (fs->committing && atomic_load(&fs->commits_ok) < ticket) {
         uint32_t word = atomic_load(&fs->commit_word);
 
@@ -317,6 +318,7 @@ int hf_blockfs_commit(struct hf_blockfs *fs, uint64_t ticket) HF_NO_TSA
         hf_futex_wait(&fs->commit_word, word, -1);
         hf_mutex_lock(&fs->sql_lock);
     }
+    HF_TEST_COUNT(commit_waiters, -1u);
     if (atomic_load(&fs->commits_ok) >= ticket) {
         hf_mutex_unlock(&fs->sql_lock);
         return 0;

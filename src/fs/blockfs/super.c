@@ -24,6 +24,7 @@
 
 #ifdef HF_TESTING
 _Atomic int hf_test_break;
+_Atomic unsigned hf_test_commit_waiters;
 #endif
 
 int hf_blockfs_damaged(struct hf_blockfs *fs, const char *format, ...)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * testing.h - rules of the write order (docs/format.md) that test builds can break, one at a time: the
- * negative controls of tests/crash, each of which passes only if a power cut shows the breach.
+ * negative controls of tests/crash, each of which passes only if a power cut shows the breach. And a count
+ * that tests wait for.
  */
 #ifndef HF_FS_BLOCKFS_TESTING_H
 #define HF_FS_BLOCKFS_TESTING_H
@@ -30,8 +31,13 @@ enum hf_blockfs_break {
 
 extern _Atomic int hf_test_break; /* enum hf_blockfs_break */
 
+/* Threads that wait, their ticket in hand, for a commit under way. */
+extern _Atomic unsigned hf_test_commit_waiters;
+
+#define HF_TEST_COUNT(counter, by) ((void)atomic_fetch_add(&hf_test_##counter, (by)))
 #define HF_BROKEN(name) (atomic_load(&hf_test_break) == HF_BREAK_##name)
 #else
+#define HF_TEST_COUNT(counter, by) ((void)0)
 #define HF_BROKEN(name) 0
 #endif
 
