@@ -59,11 +59,15 @@ static int mount(const struct hf_driver *driver, struct hf_device *dev, void *dr
                                    .driver_options = driver_options,
                                    .open = opts != NULL ? opts : &default_options,
                                    .error_text = err};
+    char
+        named[sizeof(((struct hf_device *)NULL)->name)]; /* name may be the device's, which goes on failure */
     struct hf_volume *vol;
-    int r = hf_vfs_mount(&how, &vol);
+    int r;
 
+    snprintf(named, sizeof(named), "%s", name);
+    r = hf_vfs_mount(&how, &vol);
     if (r < 0)
-        return hf_api_fail(r, "%s: %s", name, err[0] != '\0' ? err : strerror(-r));
+        return hf_api_fail(r, "%s: %s", named, err[0] != '\0' ? err : strerror(-r));
     hf_api_register(vol);
     *ret_volume = vol;
     return 0;
