@@ -44,6 +44,7 @@ longer_tests() {
     cat <<'END'
 unit/metadata_outlasts_data METADATA_MIB=32
 mmap/quota_of_many_threads HF_TEST_ROUNDS=20000
+posix/large_directories HF_TEST_ENTRIES=1000000
 END
     for program in directory_churn editor_saves sizes_and_holes unlinked_while_open mapped_stores; do
         for more in 1 2 3; do
