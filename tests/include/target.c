@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -254,11 +255,15 @@ static bool dir_has_room(const char *dir)
 void temp_path(const char *what, char *buf, size_t size)
 {
     static unsigned serial;
+    static _Atomic unsigned tag; /* a process id alone may be had twice, in PID namespaces side by side */
+    unsigned drawn;
     const char *dir = getenv("TMPDIR");
 
     if (!dir || access(dir, W_OK) < 0)
         dir = dir_has_room("/dev/shm") ? "/dev/shm" : "/tmp";
-    snprintf(buf, size, "%s/holdfast-test-%s-%d-%u", dir, what, (int)getpid(),
+    if (tag == 0)
+        tag = getrandom(&drawn, sizeof(drawn), 0) == (ssize_t)sizeof(drawn) ? drawn : 1;
+    snprintf(buf, size, "%s/holdfast-test-%s-%d-%x-%u", dir, what, (int)getpid(), tag,
              __atomic_fetch_add(&serial, 1, __ATOMIC_RELAXED));
 }
 
