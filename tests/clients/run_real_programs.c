@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * run_real_programs.c - SQLite, LMDB and Python under holdfast run, also on a volume that gets full in the
+ * middle: what they were told is done is there when the volume is served again.
+ *
+ * A program that is not installed is skipped. On a full volume a program may be told by an error or by
+ * SIGBUS, but it must be told.
+ */
+#include "mounted.h"
+#include "target.h"
+
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
+#define SAID_MAX 4096
+
+static char volume[256], log_path[300], said[SAID_MAX];
+
+static int teardown(void **state)
+{
+    (void)state;
+    unlink(volume);
+    unlink(log_path);
+    return 0;
+}
+
+static void begin(const char *program, const char *size)
+{
+    const char *const have[] = {"sh", "-c", "command -v \"$1\" >/dev/null", "sh", program, NULL};
+    const char *mkfs[] = {"mkfs", "--block-size", "1K", "--size", size, volume, NULL};
+
+    if (mounted_run(have, "/", 60) != 0) {
+        print_message("skipped: %s is not installed\n", program);
+        skip();
+    }
+    assert_that(mounted_command(mkfs, said, sizeof(said)) == 0, "mkfs said: %s", said);
+}
+
+/* Serves the volume for a shell script in its directory, which must succeed. */
+static void script(const char *option, const char *text)
+{
+    const char *args[] = {"run", "--volume", volume, option, "--", "sh", "-euc", text, NULL};
+    int status = mounted_command(args, said, sizeof(said));
+
+    assert_that(status == 0, "the script left with %d; it said: %s", status, said);
+}
+
+/* ------------------------------------------------------------------ SQLite */
+
+#define IN_DIR "cd \"$HOLDFAST_DIR\"\n"
+/* Opening a database makes stores, too: on a volume that got full there must be a place for them. */
+#define SPARE "head -c 300000 /dev/urandom >spare\n"
+
+static void sqlite_in_two_processes(void **state)
+{
+    const char *check =
+        IN_DIR "test \"$(sqlite3 db 'PRAGMA integrity_check; SELECT count(*), count(DISTINCT v) FROM t')\" = "
+               "\"$(printf 'ok\\n40|40')\"";
+
+    (void)state;
+    begin("sqlite3", "8M");
+    script("--on-full=sigbus",
+           IN_DIR "sqlite3 db 'PRAGMA journal_mode=WAL; CREATE TABLE t(v TEXT, pad BLOB)' >/dev/null\n"
+                  "for p in 1 2; do (\n"
+                  "    echo '.timeout 90000'; echo 'PRAGMA mmap_size=67108864;'\n"
+                  "    i=0; while [ $i -lt 20 ]; do i=$((i + 1))\n"
+                  "        echo \"INSERT INTO t VALUES('$p-$i', randomblob(2000));\"\n"
+                  "    done) | sqlite3 -bail db >/dev/null & pids=\"${pids-} $!\"\n"
+                  "done\n"
+                  "for pid in $pids; do wait $pid; done");
+    script("--on-full=sigbus", check);
+}
+
+/* With reserve it gets an error, and what it confirmed leaves its buffer; SIGBUS would take that along. */
+static void sqlite_on_a_full_volume(void **state)
+{
+    (void)state;
+    begin("sqlite3", "2M");
+    script("--on-full=reserve",
+           IN_DIR SPARE "sqlite3 db 'PRAGMA journal_mode=WAL; CREATE TABLE t(pad BLOB)' >/dev/null\n"
+                        "(echo 'PRAGMA mmap_size=67108864;'\n"
+                        " i=0; while [ $i -lt 200 ]; do i=$((i + 1))\n"
+                        "     echo 'INSERT INTO t VALUES(randomblob(20000)); SELECT max(rowid) FROM t;'\n"
+                        " done) | sqlite3 -bail db >\"$LOG\" 2>/dev/null && exit 9\n"
+                        "test \"$(tail -n 1 \"$LOG\")\" -gt 5");
+    script("--on-full=reserve",
+           IN_DIR "rm spare\nconfirmed=$(tail -n 1 \"$LOG\")\n"
+                  "test \"$(sqlite3 db 'PRAGMA integrity_check')\" = ok\n"
+                  "test \"$(sqlite3 db 'SELECT count(*) FROM t WHERE length(pad) = 20000')\" -ge $confirmed");
+}
+
+/* ------------------------------------------------------------------ LMDB */
+
+static const char *lmdb_client; /* NULL: not built */
+
+static void lmdb_begin(const char *size)
+{
+    if (lmdb_client == NULL) {
+        print_message("skipped: liblmdb-dev is not installed\n");
+        skip();
+    }
+    begin(lmdb_client, size);
+    assert_ok(setenv("LMDB", lmdb_client, 1));
+}
+
+static void lmdb_in_two_processes(void **state)
+{
+    (void)state;
+    lmdb_begin("8M");
+    script("--on-full=sigbus", IN_DIR "mkdir e\n"
+                                      "\"$LMDB\" put e 1 20 >/dev/null\n"
+                                      "\"$LMDB\" put e 21 60 >/dev/null & pid=$!\n"
+                                      "\"$LMDB\" put e 61 100 >/dev/null\n"
+                                      "wait $pid\n"
+                                      "\"$LMDB\" check e 100");
+    script("--on-full=sigbus", IN_DIR "\"$LMDB\" check e 100");
+}
+
+static void lmdb_on_a_full_volume(void **state)
+{
+    (void)state;
+    lmdb_begin("2M");
+    script("--on-full=sigbus", IN_DIR SPARE "mkdir e\n"
+                                            "\"$LMDB\" put e 1 4000 >\"$LOG\" 2>/dev/null && exit 9\n"
+                                            "test \"$(tail -n 1 \"$LOG\")\" -gt 20\n"
+                                            "rm spare\n"
+                                            "\"$LMDB\" check e $(tail -n 1 \"$LOG\")");
+    script("--on-full=sigbus", IN_DIR "\"$LMDB\" check e $(tail -n 1 \"$LOG\")");
+}
+
+/* ------------------------------------------------------------------ Python */
+
+static void python_mmap(void **state)
+{
+    (void)state;
+    begin("python3", "4M");
+    script("--on-full=sigbus", IN_DIR "exec python3 -c '\n"
+                                      "import mmap\n"
+                                      "with open(\"f\", \"w+b\") as file:\n"
+                                      "    file.truncate(1 << 20)\n"
+                                      "    with mmap.mmap(file.fileno(), 0) as m:\n"
+                                      "        for at in range(0, 1 << 20, 1000): m[at] = at % 251\n"
+                                      "        file.seek(5000); assert file.read(1)[0] == 5000 % 251\n"
+                                      "        file.seek(5001); file.write(b\"w\"); file.flush()\n"
+                                      "        assert m[5001] == ord(\"w\")\n"
+                                      "'");
+    script("--on-full=sigbus", IN_DIR "exec python3 -c '\n"
+                                      "data = open(\"f\", \"rb\").read()\n"
+                                      "assert all(data[at] == at % 251 for at in range(0, 1 << 20, 1000))\n"
+                                      "assert data[5001] == ord(\"w\") and len(data) == 1 << 20\n"
+                                      "'");
+}
+
+static void python_on_a_full_volume(void **state)
+{
+    (void)state;
+    begin("python3", "2M");
+    script("--on-full=sigbus",
+           IN_DIR "python3 -c '\n"
+                  "import mmap, os\n"
+                  "log = open(os.environ[\"LOG\"], \"w\")\n"
+                  "with open(\"f\", \"w+b\") as file:\n"
+                  "    file.truncate(8 << 20)\n"
+                  "    m = mmap.mmap(file.fileno(), 0)\n"
+                  "    for page in range(2048):\n"
+                  "        m[page * 4096:(page + 1) * 4096] = bytes([page % 251 + 1]) * 4096\n"
+                  "        if page % 16 == 15:\n"
+                  "            m.flush(); print(page, file=log, flush=True)\n"
+                  "' 2>/dev/null && exit 9\n"
+                  "test \"$(tail -n 1 \"$LOG\")\" -gt 100");
+    script("--on-full=sigbus", IN_DIR "exec python3 -c '\n"
+                                      "import os\n"
+                                      "last = int(open(os.environ[\"LOG\"]).read().split()[-1])\n"
+                                      "data = open(\"f\", \"rb\").read()\n"
+                                      "for page in range(last + 1):\n"
+                                      "    assert data[page * 4096:(page + 1) * 4096] == "
+                                      "bytes([page % 251 + 1]) * 4096, page\n"
+                                      "'");
+}
+
+static bool page_faults_can_be_served(void)
+{
+    struct uffdio_api api = {
+        .api = UFFD_API, .features = UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | (1 << 14)};
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+    bool can = fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return can;
+}
+
+#define CASE(fn) cmocka_unit_test_teardown(fn, teardown)
+
+/* HOLDFAST [LMDB_CLIENT] */
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(sqlite_in_two_processes),
+        CASE(sqlite_on_a_full_volume),
+        CASE(lmdb_in_two_processes),
+        CASE(lmdb_on_a_full_volume),
+        CASE(python_mmap),
+        CASE(python_on_a_full_volume),
+    };
+    const char *refused;
+
+    if (argc < 2)
+        return 99;
+    lmdb_client = argc > 2 ? realpath(argv[2], NULL) : NULL; /* scripts go elsewhere */
+    temp_path("run", volume, sizeof(volume)); /* before mounted_init(): process ids are not unique after it */
+    snprintf(log_path, sizeof(log_path), "%s.log", volume);
+    setenv("LOG", log_path, 1);
+    refused =
+        page_faults_can_be_served() ? mounted_init(argv[1]) : "no userfaultfd with UFFDIO_POISON (Linux 6.6)";
+    if (refused) {
+        printf("skipped: %s\n", refused);
+        return 77;
+    }
+    return cmocka_run_group_tests_name("run_real_programs", tests, NULL, NULL);
+}
