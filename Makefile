@@ -21,7 +21,7 @@ CONTROL := $(BUILD)/app/cli/holdfast-control
 QUIET := tools/run-quietly
 
 .DEFAULT_GOAL := build
-.PHONY: help build run check soak fuzz bench install format clean setup-packages
+.PHONY: help build run check soak fuzz bench bench-scale install format clean setup-packages
 
 help: ## this list
 	@echo "Targets:"
@@ -63,6 +63,10 @@ fuzz: packages-check ## the fuzz targets for FUZZ_SECONDS (600), with libFuzzer,
 bench: configure-tests ## the benchmarks
 	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD)
 	@bench/run.sh $(BUILD)
+
+bench-scale: configure-tests ## benchmarks of size: SCALE_FILES=100000 files, volumes, extents (needs 25 GB in BENCH_DISK)
+	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD)
+	@$(BUILD)/bench/scale
 
 install: build ## install library, headers, pkg-config file and command: PREFIX=/usr/local DESTDIR=
 	@$(QUIET) $(BUILD)/setup.log "configuring" meson configure --prefix "$(abspath $(PREFIX))" $(BUILD)
