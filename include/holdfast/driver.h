@@ -45,7 +45,7 @@ struct hf_super {
 struct hf_inode {
     struct hf_super *sb;
     uint64_t ino;
-    uint32_t mode; /* type and permissions, as st_mode */
+    _Atomic uint32_t mode; /* type and permissions, as st_mode; the type never changes: read by anybody */
     uint32_t uid, gid;
     uint32_t project;       /* quota.h */
     bool project_inherit;   /* directories: of what is made in it */
