@@ -2,12 +2,14 @@
 /*
  * page.h - one cached page: its state, and what is known of each of its blocks.
  *
- * Everything in a page is guarded by its lock. The state says who may change the bytes; the four sets say it
- * per block (up to 128 of them, DESIGN 1): uptodate   the bytes in the memfd are the file's. Of other blocks
- * the memfd's bytes are zero dirty      newer than on the device, to be written reserved   a hole for which
- * the driver has promised a block (HOLD-8 counts them) allocated  the driver has a block for it; valid once
- * MAPPED is set reserved and allocated are disjoint; dirty is within uptodate; dirty and within i_size
- * implies reserved or allocated (HOLD-1).
+ * Everything in a page is guarded by its lock. The state says who may change the bytes; four sets say it for
+ * each block (up to 128 of them, DESIGN 1):
+ *   uptodate   the bytes in the memfd are the file's. Of other blocks the memfd's bytes are zero
+ *   dirty      newer than on the device, to be written
+ *   reserved   a hole for which the driver has promised a block (HOLD-8 counts them)
+ *   allocated  the driver has a block for it; valid once MAPPED is set
+ * reserved and allocated are disjoint; dirty is within uptodate; dirty and within i_size implies reserved or
+ * allocated (HOLD-1).
  */
 #ifndef HF_CACHE_PAGE_H
 #define HF_CACHE_PAGE_H

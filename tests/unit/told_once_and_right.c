@@ -10,9 +10,8 @@
 #include <time.h>
 
 #define B 4096
-#define WAIT_MS                                                                                \
-    200 /* how long a wrong order has time to show; the right one passes however long it takes \
-         */
+/* how long a wrong order has time to show; the right one passes however long it takes */
+#define WAIT_MS 200
 
 static const struct hf_driver *real;
 

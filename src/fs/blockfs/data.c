@@ -21,9 +21,8 @@
 #define SEGMENTS 16 /* of one transfer that are looked up at once */
 #define HOLE_END (1ull << 62)
 #define GOAL_GAP 256u /* blocks: a hole this small before a new block is left free on the device, too */
-#define RESERVE_TRIES                                                                    \
-    16 /* commits and questions to the device before a reserve() gives up against others \
-        */
+/* commits and questions to the device before a reserve() gives up against others */
+#define RESERVE_TRIES 16
 
 /* ---- where blocks are */
 

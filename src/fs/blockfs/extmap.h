@@ -21,9 +21,8 @@
 #include <stddef.h>
 
 #define HF_EXT_DATA 0x1u /* the device holds the file's data; without: reads as zeros */
-#define HF_EXT_ROW                                                                           \
-    0x2u /* rows of the database cover it (they say "unwritten" when DATA is new or missing) \
-          */
+/* rows of the database cover it (they say "unwritten" when DATA is new or missing) */
+#define HF_EXT_ROW 0x2u
 #define HF_EXT_PENDING 0x4u /* the rows do not say yet what DATA says, or are still missing */
 #define HF_EXT_SYNC 0x8u    /* PENDING, and DATA was there before the flush of the running commit began */
 /* So: 0 allocated just now; DATA|PENDING written; DATA|ROW stored; PENDING preallocated; ROW that, stored;

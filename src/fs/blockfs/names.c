@@ -22,9 +22,8 @@
 #define ID_BATCH 4096u     /* meta.next_id is raised by so much */
 #define ROW_ROOM_PAGES 12u /* of metadata that a few rows may need: a split in each of three trees */
 #define LINK_PAGES 1u      /* a long symlink */
-#define OP_ROWS                                                                                              \
-    4u /* what an op on names dirties at most, as insertions into deep trees; most touch the same page again \
-        */
+/* what an op on names dirties at most, as insertions into deep trees; most touch the same page again */
+#define OP_ROWS 4u
 
 /* ---- beginning and ending an op */
 

@@ -4,10 +4,13 @@
  *
  * Free space is not among them: it is what no extent has, computed at mount, so it cannot disagree with the
  * extents. Tables are STRICT: "PRAGMA quick_check" finds values of a wrong type. docs/format.md describes
- * them. extents   one row per run of blocks; unwritten: preallocated, reads as zeros names     cookie: the
- * order of readdir(); never used twice orphans   inodes that a crash must not leave half freed: size 0 and no
- * links: deleted; else blocks beyond size meta      one row xattrs    extended
- * attributes, one row each quotas    limits of users, groups and projects that have some (quota.c)
+ * them.
+ *   meta     one row
+ *   extents  one row per run of blocks; unwritten: preallocated, reads as zeros
+ *   names    cookie: the order of readdir(); never used twice
+ *   xattrs   extended attributes, one row each
+ *   orphans  inodes that a crash must not leave half freed. Size 0 and no links: deleted; else blocks beyond size
+ *   quotas   limits of users, groups and projects that have some (quota.c)
  */
 #include "fs/blockfs/blockfs.h"
 

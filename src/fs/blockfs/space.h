@@ -6,8 +6,8 @@
  *   available  free, in the pool, promised to nobody
  *   reserved   free, in the pool, promised (HOLD-2: allocating these cannot fail for want of space)
  *   allocated  belongs to an inode
- *   pending    given back by an inode, but rows that are still durable may name it: usable after the next
- * commit unasked    thin volumes: free, but the device has not guaranteed it yet (HOLD-10); not in the pool
+ *   pending    given back by an inode, but rows that are still durable may name it: usable after the next commit
+ *   unasked    thin volumes: free, but the device has not guaranteed it yet (HOLD-10); not in the pool
  *
  * Locking: the counters are atomic, so that reserving in a fault takes no lock; space.lock (rank SPACE)
  * guards the maps and the list of pending runs. A count moves *into* available before it leaves pending or
