@@ -202,6 +202,7 @@ const struct hf_cli_command hf_cmd_mount = {
         "    cache=direct    reads and writes come here, and see every mapping at once (default)\n"
         "    cache=kernel    the kernel keeps pages: faster reads\n"
         "    relatime (default), noatime, strictatime: when reading moves the time of access\n"
+        "    acl (default), noacl: whether POSIX access control lists are kept and asked\n"
         "    ro, nosuid, nodev, noexec, sync, allow_other, allow_root, auto_unmount, ...: as mount(8)\n"
         "    page_size=N, cache_bytes=N, dirty_bytes=N, writeback_ms=N, isize_sync=page-lock|hole-lock\n"
         "\n"

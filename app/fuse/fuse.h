@@ -25,6 +25,7 @@ enum hf_fuse_call { HF_FUSE_CALL_WRITE, HF_FUSE_CALL_FSYNC };
 struct hf_fuse_options {
     enum hf_fuse_mmap mmap;
     enum hf_fuse_cache cache;
+    bool no_acl; /* POSIX ACLs are neither kept nor asked */
     struct hf_open_options open;
     char kernel[1024]; /* for libfuse, after a comma each */
 

@@ -146,6 +146,9 @@ void hf_fuse_op_init(void *userdata, struct fuse_conn_info *conn)
     /* An error of the writeback cache comes when nobody waits for it, and a size it has not told is not ours
      */
     conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE);
+    fuse->agreed.acl = !fuse->opts->no_acl && (conn->capable & FUSE_CAP_POSIX_ACL);
+    if (fuse->agreed.acl) /* a default list takes the place of the umask, and only we know of it */
+        conn->want |= FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
     conn->max_write = HF_FUSE_MAX_WRITE;
     conn->time_gran = 1;
 #ifndef HF_FUSE_CUSTOM_IO

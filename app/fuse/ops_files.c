@@ -115,24 +115,53 @@ void hf_fuse_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         hf_fuse_file_free(fuse, (struct hf_fuse_file *)(uintptr_t)fi->fh);
 }
 
+/* Makes a file and opens it; one that is there already is opened, and inherits nothing. */
+static int create_once(fuse_req_t req, struct hf_node *dir, const char *name, int flags,
+                       const struct hf_fuse_birth *birth, struct hf_node **ret_node,
+                       struct hf_file **ret_file)
+{
+    const struct hf_cred cred = hf_fuse_cred(req);
+    const bool inherits = birth->acl.bytes != NULL, nameless = strcmp(name, "/") == 0; /* init.c: O_TMPFILE */
+    int r;
+
+    if (nameless)
+        r = hf_node_tmpfile(dir, flags, birth->first_mode, &cred, ret_node, ret_file);
+    else
+        r = hf_node_create(dir, name, inherits ? flags | O_EXCL : flags, birth->first_mode, &cred, ret_node,
+                           ret_file);
+    if (r == -EEXIST && inherits && !(flags & O_EXCL))
+        return hf_node_create(dir, name, flags, birth->mode, &cred, ret_node, ret_file);
+    if (r < 0)
+        return r;
+    r = hf_fuse_acl_bequeath(*ret_node, birth);
+    if (r < 0) {
+        hf_close(*ret_file);
+        if (!nameless)
+            (void)hf_node_unlink(dir, name);
+        hf_node_put(*ret_node, 1);
+        *ret_node = NULL;
+    }
+    return r;
+}
+
 void hf_fuse_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                        struct fuse_file_info *fi)
 {
     struct hf_fuse *fuse = hf_fuse_of(req);
-    struct hf_cred cred = hf_fuse_cred(req);
+    struct hf_node *dir = hf_fuse_node(req, parent), *node = NULL;
+    struct hf_fuse_birth birth;
     struct fuse_entry_param e;
-    struct hf_node *node = NULL;
     struct hf_file *file;
-    struct hf_node *dir = hf_fuse_node(req, parent);
     unsigned tries = 0;
-    int r;
+    int r = hf_fuse_acl_inherit(req, dir, mode, &birth);
 
-    do {
-        if (strcmp(name, "/") == 0) /* init.c: O_TMPFILE */
-            r = hf_node_tmpfile(dir, open_flags(fi), mode, &cred, &node, &file);
-        else
-            r = hf_node_create(dir, name, open_flags(fi), mode, &cred, &node, &file);
-    } while (hf_fuse_again(fuse, r, &tries));
+    while (r == 0) {
+        r = create_once(req, dir, name, open_flags(fi), &birth, &node, &file);
+        if (!hf_fuse_again(fuse, r, &tries))
+            break;
+        r = 0;
+    }
+    hf_fuse_acl_done(&birth);
     hf_fuse_count(fuse, create, 1);
     if (r == 0) {
         r = hf_fuse_entry(fuse, node, &e);

@@ -141,6 +141,8 @@ void hf_fuse_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int t
     do {
         r = a.valid != 0 ? hf_node_setattr(node, &a) : 0;
     } while (hf_fuse_again(hf_fuse_of(req), r, &tries));
+    if (r == 0 && (a.valid & HF_ATTR_MODE) && hf_fuse_of(req)->agreed.acl)
+        r = hf_fuse_acl_chmod(node, a.mode);
     (void)fi;
     hf_fuse_count(hf_fuse_of(req), setattr, 1);
     if (r < 0)
@@ -165,10 +167,21 @@ void hf_fuse_op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 void hf_fuse_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
+    struct hf_node *dir = hf_fuse_node(req, parent), *node = NULL;
     struct hf_cred cred = hf_fuse_cred(req);
-    struct hf_node *node = NULL;
-    int r = hf_node_mknod(hf_fuse_node(req, parent), name, mode, rdev, &cred, &node);
+    struct hf_fuse_birth birth;
+    int r = hf_fuse_acl_inherit(req, dir, mode, &birth);
 
+    if (r == 0)
+        r = hf_node_mknod(dir, name, birth.first_mode, rdev, &cred, &node);
+    if (r == 0) {
+        r = hf_fuse_acl_bequeath(node, &birth);
+        if (r < 0) {
+            (void)(S_ISDIR(mode) ? hf_node_rmdir(dir, name) : hf_node_unlink(dir, name));
+            hf_node_put(node, 1);
+        }
+    }
+    hf_fuse_acl_done(&birth);
     hf_fuse_count(hf_fuse_of(req), create, 1);
     reply_node(req, r, node);
 }

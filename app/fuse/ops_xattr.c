@@ -24,11 +24,19 @@ static void reply_bytes(fuse_req_t req, const char *buf, ssize_t n, size_t asked
         fuse_reply_buf(req, buf, (size_t)n);
 }
 
+/* An ACL that nobody asks would look as if it protected something. */
+static bool is_unasked_acl(fuse_req_t req, const char *name)
+{
+    return !hf_fuse_of(req)->agreed.acl && hf_fuse_acl_is_name(name);
+}
+
 void hf_fuse_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
     char *buf = malloc(size > 0 ? size : 1);
-    ssize_t n = buf == NULL ? -ENOMEM : hf_node_getxattr(hf_fuse_node(req, ino), name, buf, size);
+    ssize_t n = buf == NULL ? -ENOMEM : -EOPNOTSUPP;
 
+    if (buf != NULL && !is_unasked_acl(req, name))
+        n = hf_node_getxattr(hf_fuse_node(req, ino), name, buf, size);
     hf_fuse_count(hf_fuse_of(req), xattr, 1);
     reply_bytes(req, buf, n, size);
     free(buf);
@@ -66,8 +74,17 @@ void hf_fuse_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 void hf_fuse_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
                          int flags)
 {
+    struct hf_node *node = hf_fuse_node(req, ino);
+    int r;
+
     hf_fuse_count(hf_fuse_of(req), xattr, 1);
-    fuse_reply_err(req, -hf_node_setxattr(hf_fuse_node(req, ino), name, value, size, flags));
+    if (is_unasked_acl(req, name))
+        r = -EOPNOTSUPP;
+    else if (hf_fuse_acl_is_name(name))
+        r = hf_fuse_acl_set(req, node, name, value, size, flags);
+    else
+        r = hf_node_setxattr(node, name, value, size, flags);
+    fuse_reply_err(req, -r);
 }
 
 void hf_fuse_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)

@@ -116,6 +116,10 @@ int hf_fuse_option(struct hf_fuse_options *opts, const char *option)
         opts->open.flags |= option[0] == 'n' ? HF_OPEN_NOATIME : option[0] == 's' ? HF_OPEN_STRICTATIME : 0;
         return 0; /* the volume's affair: the kernel moves no atime here */
     }
+    if (strcmp(option, "acl") == 0 || strcmp(option, "noacl") == 0) {
+        opts->no_acl = option[0] == 'n';
+        return 0;
+    }
     if (LISTED(kernel_options, option))
         return pass_on(opts, option);
     if (equals != NULL)

@@ -42,6 +42,7 @@ struct hf_fuse_agreed {
     uint64_t offered, wanted; /* FUSE_* flags of the protocol, both words */
     bool allow_mmap;          /* FUSE_DIRECT_IO_ALLOW_MMAP */
     bool direct;              /* files are opened with FOPEN_DIRECT_IO */
+    bool acl;                 /* the kernel decides by POSIX ACLs, and leaves umasks to us */
 };
 
 struct hf_fuse {
@@ -178,6 +179,33 @@ void hf_fuse_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void hf_fuse_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
                          int flags);
 void hf_fuse_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+/* ---- acl.c: POSIX ACLs, where they were agreed on */
+#define HF_FUSE_ACL_ACCESS "system.posix_acl_access"
+#define HF_FUSE_ACL_DEFAULT "system.posix_acl_default"
+/* One list, as the bytes of its attribute. */
+struct hf_fuse_acl {
+    uint8_t *bytes;
+    size_t size;
+};
+/* What a new inode gets from the directory it is made in. */
+struct hf_fuse_birth {
+    mode_t first_mode; /* to be made with */
+    mode_t mode;       /* in the end */
+    bool is_dir;
+    struct hf_fuse_acl acl; /* bytes NULL: no list */
+    uint8_t *for_children;  /* of a directory: the default list, as large */
+};
+bool hf_fuse_acl_is_name(const char *name);
+int hf_fuse_acl_set(fuse_req_t req, struct hf_node *node, const char *name, const void *value, size_t size,
+                    int flags);
+/* Brings the list of a node into step with a mode that was just set. */
+int hf_fuse_acl_chmod(struct hf_node *node, mode_t mode);
+/* mode: type and permissions that were asked for. To be followed by hf_fuse_acl_done(). */
+int hf_fuse_acl_inherit(fuse_req_t req, struct hf_node *dir, mode_t mode, struct hf_fuse_birth *ret_birth);
+/* Gives a node, made with first_mode, the rest. If it fails, the node is to be taken away again. */
+int hf_fuse_acl_bequeath(struct hf_node *node, const struct hf_fuse_birth *birth);
+void hf_fuse_acl_done(struct hf_fuse_birth *birth);
 
 /* ---- ops_dirs.c */
 void hf_fuse_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

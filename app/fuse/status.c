@@ -52,6 +52,7 @@ void hf_fuse_status_print(FILE *out, struct hf_fuse *fuse)
     fprintf(out, "kernel_offers 0x%" PRIx64 "\nagreed 0x%" PRIx64 "\n", a->offered, a->wanted);
     fprintf(out, "direct_io_allow_mmap %s\n", a->allow_mmap ? "yes" : "no");
     fprintf(out, "cache %s\n", a->direct ? "direct" : "kernel");
+    fprintf(out, "acl %s\n", a->acl ? "yes" : "no");
     fprintf(out, "mmap %s\n", fuse->opts->mmap == HF_FUSE_MMAP_LATE ? "late" : "reserve");
     fprintf(out, "read_only %s\n", fuse->read_only ? "yes" : "no");
     print_space(out, fuse);
