@@ -21,6 +21,9 @@ int hf_api_fail(int error, const char *format, ...)
 
     va_start(args, format);
     vsnprintf(error_text, sizeof(error_text), format, args);
+    for (char *at = error_text; *at != '\0'; at++) /* some of it may be what a damaged volume says */
+        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+            *at = '?';
     va_end(args);
     return error;
 }

@@ -4,6 +4,7 @@
 
 #include "dev/device_io.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -81,9 +82,10 @@ int64_t input_number(struct input *in)
 
 static struct {
     struct hf_device base;
-    uint8_t bytes[FUZZ_BYTES];
-    bool changed[FUZZ_BYTES / PAGE]; /* pages that differ from the image */
-    int image;                       /* -1: none yet */
+    uint8_t bytes[FUZZ_BYTES_MAX];
+    bool changed[FUZZ_BYTES_MAX / PAGE]; /* pages that differ from the image */
+    hf_off_t size;
+    int image; /* -1: none yet */
     bool open, no_writes;
 } mem = {.image = -1};
 
@@ -116,6 +118,32 @@ static int mem_flush(struct hf_device *dev)
     return 0;
 }
 
+/* What was there is gone, and what is read now is anything. */
+static int mem_discard(struct hf_device *dev, hf_off_t off, hf_off_t len)
+{
+    (void)dev;
+    fuzz_that(!mem.no_writes, "%lld bytes at %lld are discarded through a volume that is open read-only",
+              (long long)len, (long long)off);
+    fuzz_that(off >= 0 && len > 0 && len <= mem.size && off <= mem.size - len,
+              "%lld bytes at %lld are discarded", (long long)len, (long long)off);
+    touch((uint64_t)off, (size_t)len);
+    memset(mem.bytes + off, 0xd5, (size_t)len);
+    return 0;
+}
+
+static int mem_resize(struct hf_device *dev, hf_off_t size_bytes)
+{
+    if (size_bytes > (hf_off_t)FUZZ_BYTES_MAX)
+        return -ENOSPC;
+    if (size_bytes < mem.size) { /* zeros, should it grow again */
+        touch((uint64_t)size_bytes, (size_t)(mem.size - size_bytes));
+        memset(mem.bytes + size_bytes, 0, (size_t)(mem.size - size_bytes));
+    }
+    mem.size = size_bytes;
+    __atomic_store_n(&dev->size_bytes, size_bytes, __ATOMIC_RELAXED);
+    return 0;
+}
+
 static void mem_close(struct hf_device *dev)
 {
     (void)dev;
@@ -125,11 +153,17 @@ static void mem_close(struct hf_device *dev)
 struct hf_device *fuzz_device_again(void)
 {
     static const struct hf_device_ops ops = {
-        .read = mem_read, .write = mem_write, .flush = mem_flush, .close = mem_close};
+        .read = mem_read,
+        .write = mem_write,
+        .flush = mem_flush,
+        .discard = mem_discard,
+        .resize = mem_resize,
+        .close = mem_close,
+    };
 
     fuzz_that(!mem.open, "the device of the volume before was not closed");
     mem.open = true;
-    mem.base = (struct hf_device){.ops = &ops, .size_bytes = FUZZ_BYTES, .name = "memory"};
+    mem.base = (struct hf_device){.ops = &ops, .size_bytes = mem.size, .name = "memory"};
     return &mem.base;
 }
 
@@ -140,7 +174,11 @@ struct hf_device *fuzz_device_new(enum fuzz_image which)
     for (size_t page = 0; page < FUZZ_BYTES / PAGE; page++)
         if (mem.changed[page] || mem.image != (int)which)
             memcpy(mem.bytes + page * PAGE, bytes + page * PAGE, PAGE);
+    for (size_t page = FUZZ_BYTES / PAGE; page < FUZZ_BYTES_MAX / PAGE; page++)
+        if (mem.changed[page])
+            memset(mem.bytes + page * PAGE, 0, PAGE);
     memset(mem.changed, 0, sizeof(mem.changed));
+    mem.size = FUZZ_BYTES;
     mem.image = (int)which;
     mem.no_writes = false;
     return fuzz_device_again();

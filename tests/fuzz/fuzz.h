@@ -40,6 +40,7 @@ int64_t input_number(struct input *in);
 /* ---- images: small volumes with everything in them, made once a process */
 
 #define FUZZ_BYTES (1u << 20)
+#define FUZZ_BYTES_MAX (2u << 20) /* to which a volume may grow */
 
 enum fuzz_image {
     FUZZ_CLEAN_512 = 0, /* closed, blocks of 512 bytes */

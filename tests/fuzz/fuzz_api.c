@@ -3,11 +3,12 @@
  * fuzz_api.c - calls in any order on a tiny volume, against a simple model of names and bytes.
  *
  * Files are bytes in memory; what the library reads, maps, lists and stats must be what the model says, also
- * after fsync, eviction and opening the volume anew. Space may run out: then a call may be refused, and what
- * it had accepted (a count) must be there. Nothing else may fail, and nothing may be reserved at the end.
+ * after fsync, eviction and opening the volume anew. Space or somebody's quota may run out: then a call may
+ * be refused, and what it had accepted (a count) must be there, and a store for which space was promised is
+ * never refused. Nothing else may fail, and nothing may be reserved at the end.
  */
 #define _GNU_SOURCE
-#include "fuzz.h"
+#include "fuzz_api.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,51 +17,24 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define FILE_MAX 49152
-#define MAX_FILES 24 /* made in one run */
 #define MAX_OPS 48
 #define HW_PAGE 4096 /* steps in which EOF counts for mappings */
 
-/* Two directories of three names each. */
-static const char *const names[] = {"/a", "/b", "/c", "/d/a", "/d/b", "/d/c"};
-#define NR_NAMES (sizeof(names) / sizeof(names[0]))
-#define NR_IN_ROOT 3
-
-struct file {
-    uint8_t bytes[FILE_MAX]; /* zero beyond size */
-    hf_off_t size;
-    unsigned nlink;
-    struct hf_file *open; /* NULL: no */
-    uint8_t *map;         /* NULL: not mapped; else FILE_MAX bytes of it */
-    uint8_t value;
-};
-
-static struct world {
-    struct input *in;
-    struct hf_volume *vol;
-    struct hf_open_options opts;
-    struct file files[MAX_FILES];
-    unsigned nr_files;
-    struct file *shown[NR_NAMES]; /* NULL: the name is free */
-} world;
+const char *const names[NR_NAMES] = {"/a", "/b", "/c", "/d/a", "/d/b", "/d/c"};
+struct world world;
 
 static uint8_t buf[FILE_MAX + 1];
 
-#define must(expr) must_check((int64_t)(expr), #expr, __LINE__)
-
-static int64_t must_check(int64_t ret, const char *expr, int line)
+int64_t fuzz_must(int64_t ret, const char *expr, int line)
 {
     if (ret < 0)
         fuzz_fail(__FILE__, line, expr, "%s", strerror((int)-ret));
     return ret;
 }
 
-/* Returns whether it was done; refused for want of space is an answer, anything else is not. */
-#define or_full(expr) or_full_check((expr), #expr, __LINE__)
-
-static bool or_full_check(int64_t ret, const char *expr, int line)
+bool fuzz_or_full(int64_t ret, const char *expr, int line)
 {
-    if (ret < 0 && ret != -ENOSPC)
+    if (ret < 0 && ret != -ENOSPC && !(ret == -EDQUOT && world.limited))
         fuzz_fail(__FILE__, line, expr, "%s", strerror((int)-ret));
     return ret >= 0;
 }
@@ -76,7 +50,7 @@ static void bytes_compare(const struct file *f, const uint8_t *found, hf_off_t o
                   f->bytes[off + i]);
 }
 
-static void file_compare(struct file *f)
+void file_compare(struct file *f)
 {
     struct stat st;
 
@@ -85,6 +59,7 @@ static void file_compare(struct file *f)
     fuzz_that(st.st_nlink == f->nlink, "%u links, not %u", (unsigned)st.st_nlink, f->nlink);
     fuzz_that(hf_pread(f->open, buf, sizeof(buf), 0) == f->size, "the file is not read whole");
     bytes_compare(f, buf, 0, f->size, "pread");
+    more_file_compare(f);
 }
 
 static void name_compare(unsigned n)
@@ -128,11 +103,12 @@ static void world_compare(void)
     }
     fuzz_that(entries_count("/") == in_root, "the root does not list %u files", in_root);
     fuzz_that(entries_count("/d") == below, "/d does not list %u files", below);
+    more_compare();
 }
 
 /* ---- opening and closing */
 
-static void volume_open(void)
+void volume_open(void)
 {
     int ret = hf_volume_open_device(fuzz_device_again(), &world.opts, &world.vol);
 
@@ -152,9 +128,10 @@ static void file_close(struct file *f)
     if (f->open)
         must(hf_close(f->open));
     f->open = NULL;
+    f->promised = false;
 }
 
-static void volume_close(void)
+void volume_close(void)
 {
     struct hf_statfs st;
     int ret;
@@ -171,7 +148,7 @@ static void volume_close(void)
 /* ---- the calls */
 
 /* A file with a name or without; NULL: there is none like that. */
-static struct file *any_file(void)
+struct file *any_file(void)
 {
     struct file *f = world.nr_files ? &world.files[input_below(world.in, world.nr_files)] : NULL;
 
@@ -190,7 +167,7 @@ static void name_drop(unsigned n)
     world.shown[n] = NULL;
 }
 
-static void name_set(unsigned n, struct file *f)
+void name_set(unsigned n, struct file *f)
 {
     world.shown[n] = f;
     if (f)
@@ -214,13 +191,14 @@ static void do_create(void)
     if (!world.shown[n]) {
         world.nr_files++;
         name_set(n, f);
+        more_file_made(f, n >= NR_IN_ROOT);
     } else if (flags & O_TRUNC) {
         memset(f->bytes, 0, sizeof(f->bytes));
         f->size = 0;
     }
 }
 
-static void range_take(struct input *in, hf_off_t limit, hf_off_t *ret_off, hf_off_t *ret_len)
+void range_take(struct input *in, hf_off_t limit, hf_off_t *ret_off, hf_off_t *ret_len)
 {
     uint8_t how = input_u8(in);
     hf_off_t off = input_below(in, FILE_MAX), len = 1 + input_below(in, FILE_MAX);
@@ -254,26 +232,36 @@ static void do_write(struct file *f)
     f->value = (uint8_t)(f->value % 255 + 1);
     memset(buf, f->value, (size_t)len);
     done = hf_pwrite(f->open, buf, (size_t)len, off);
+    fuzz_that(!f->promised || off + len > f->size || done == len, "%lld of %lld bytes written to a promise",
+              (long long)done, (long long)len);
     if (or_full(done))
         model_write(f, off, done);
+}
+
+static void range_store(struct file *f, hf_off_t off, hf_off_t len, bool promised)
+{
+    size_t done = 0;
+    int ret;
+
+    f->value = (uint8_t)(f->value % 255 + 1);
+    memset(buf, f->value, (size_t)len);
+    ret = hf_store(f->map + off, buf, (size_t)len, &done);
+    fuzz_that(!promised || ret == 0, "a store is refused, and its space was promised: %d", ret);
+    or_full(ret);
+    model_write(f, off, (hf_off_t)done);
 }
 
 static void do_store(struct file *f)
 {
     hf_off_t off, len;
-    size_t done = 0;
     void *map = f->map;
 
     if (!map)
         must(hf_mmap(f->open, NULL, FILE_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, 0, &map));
     f->map = map;
     range_take(world.in, f->size, &off, &len);
-    if (!f->size || len <= 0)
-        return;
-    f->value = (uint8_t)(f->value % 255 + 1);
-    memset(buf, f->value, (size_t)len);
-    or_full(hf_store(f->map + off, buf, (size_t)len, &done));
-    model_write(f, off, (hf_off_t)done);
+    if (f->size && len > 0)
+        range_store(f, off, len, f->promised);
 }
 
 /* The mapping shows the file, zeros up to the end of its page, and nothing beyond. */
@@ -350,8 +338,8 @@ static void do_reserve(struct file *f)
     if (!f->map || !f->size)
         return;
     range_take(world.in, f->size, &off, &len);
-    if (len > 0)
-        or_full(hf_reserve(f->map + off, (size_t)len));
+    if (len > 0 && or_full(hf_reserve(f->map + off, (size_t)len)) && input_u8(world.in) & 1)
+        range_store(f, off, len, true);
 }
 
 static void do_sync(struct file *f)
@@ -389,9 +377,10 @@ static void do_link(void)
 
     if (world.shown[from] && !world.shown[to] && ret == -ENOSPC)
         return;
-    fuzz_that(ret == (!world.shown[from] ? -ENOENT
-                      : world.shown[to]  ? -EEXIST
-                                         : 0),
+    fuzz_that(ret == (!world.shown[from]                                     ? -ENOENT
+                      : world.shown[to]                                      ? -EEXIST
+                      : more_is_refused(world.shown[from], to >= NR_IN_ROOT) ? -EXDEV
+                                                                             : 0),
               "link %s %s gives %d", names[from], names[to], ret);
     if (ret == 0)
         name_set(to, world.shown[from]);
@@ -409,6 +398,10 @@ static void do_rename(void)
         want = -EEXIST;
     if (a && flags == RENAME_EXCHANGE && !b)
         want = -ENOENT;
+    if (want == 0 && a != b &&
+        (more_is_refused(a, to >= NR_IN_ROOT) ||
+         (flags == RENAME_EXCHANGE && more_is_refused(b, from >= NR_IN_ROOT))))
+        want = -EXDEV;
     if (want == 0 && ret == -ENOSPC)
         return;
     fuzz_that(ret == want, "rename %s %s with %#x gives %d, not %d", names[from], names[to], flags, ret,
@@ -446,21 +439,24 @@ static void do_op(void)
 {
     unsigned op = input_u8(world.in);
 
-    if (op >= 64) {
+    if (op >= 112) {
         do_file(op);
-    } else if (op < 24) {
+    } else if (op >= 52) {
+        more_do();
+    } else if (op < 16) {
         do_create();
-    } else if (op < 36) {
+    } else if (op < 24) {
         do_rename();
-    } else if (op < 44) {
+    } else if (op < 30) {
         do_link();
-    } else if (op < 56) {
+    } else if (op < 40) {
         do_unlink();
-    } else if (op < 60) {
+    } else if (op < 46) {
         do_reopen();
     } else {
         world_compare();
     }
+    more_limits_hold();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -480,6 +476,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                           .cache_bytes = how & 8 ? 1 : 0 /* the least there is */};
     volume_open();
     must(hf_mkdir(world.vol, "/d", 0700));
+    more_begin();
     for (unsigned i = 0; i < MAX_OPS && !input_over(&in); i++)
         do_op();
     world_compare();

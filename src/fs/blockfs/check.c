@@ -441,6 +441,9 @@ static void check_integrity_and_schema(struct hf_check *c)
     check_integrity(c);
     if (!c->unreadable)
         check_schema(c);
+    /* The index cannot be made from a table that has other columns than ours. */
+    if (c->unreadable)
+        hf_check_drop_fixes(c);
 }
 
 static void load(struct hf_check *c)
