@@ -5,6 +5,7 @@
 #include "../fuse/control.h"
 #include "cli.h"
 #include "json.h"
+#include "latency.h"
 #include "term.h"
 #include <errno.h>
 #include <getopt.h>
@@ -56,11 +57,38 @@ static void print_one(enum style style, cJSON *root, const char *name, const cha
     }
 }
 
+static void print_latency(enum style style, cJSON *root, enum hf_fault_kind kind,
+                          const struct hf_latency *latency)
+{
+    static bool told; /* all series of one metric stand together, below one TYPE */
+    char text[HF_CLI_LATENCY_LEN], name[HF_CLI_LATENCY_LEN];
+    cJSON *object;
+
+    if (style == STYLE_PROMETHEUS) {
+        if (!told)
+            puts("# TYPE holdfast_fault_latency_seconds histogram");
+        told = true;
+        hf_cli_latency_print_prometheus(kind, latency);
+    } else if (style == STYLE_TEXT) {
+        snprintf(name, sizeof(name), "latency_%s", hf_fault_kind_name(kind));
+        printf("%-28s %s\n", name, hf_cli_latency_format(latency, text));
+    } else {
+        object = cJSON_GetObjectItemCaseSensitive(root, "latency");
+        if (!object) {
+            object = hf_json_object();
+            hf_json_add(root, "latency", object);
+        }
+        hf_json_add(object, hf_fault_kind_name(kind), hf_cli_latency_to_json(latency));
+    }
+}
+
 static int print_answer(int fd, enum style style, const char *dir)
 {
     cJSON *root = style == STYLE_JSON ? hf_json_object() : NULL;
     FILE *in = fdopen(fd, "r");
     size_t size = 0, lines = 0;
+    struct hf_latency latency;
+    enum hf_fault_kind kind;
     char *line = NULL;
 
     while (in && getline(&line, &size, in) > 0) {
@@ -69,7 +97,10 @@ static int print_answer(int fd, enum style style, const char *dir)
         if (*value == ' ')
             *value++ = '\0';
         value[strcspn(value, "\n")] = '\0';
-        print_one(style, root, line, value);
+        if (hf_cli_latency_parse(line, value, &kind, &latency))
+            print_latency(style, root, kind, &latency);
+        else
+            print_one(style, root, line, value);
         lines++;
     }
     free(line);
@@ -117,7 +148,9 @@ const struct hf_cli_command hf_cmd_stat = {
     .help =
         "Asks the server of the mount that DIR lies in. 'direct_io_allow_mmap' says whether this kernel lets "
         "files be\n"
-        "mapped shared although reads and writes are not cached; if not, 'cache' is kernel.\n"
+        "mapped shared although reads and writes are not cached; if not, 'cache' is kernel. 'latency_...' "
+        "says how long\n"
+        "page faults of mappings took that the server decides ('holdfast run'), by what they were.\n"
         "\n"
         "  --json        for programs\n"
         "  --prometheus  for a metrics collector\n"

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stat.c - what a server says of itself: NAME VALUE a line.
+ * status.c - what a server says of itself: NAME VALUE a line.
  */
 #include "server.h"
 
+#include <holdfast/stats.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,6 +32,7 @@ static void print_cache(FILE *out, struct hf_fuse *fuse)
     PRINT(faults_load)
     PRINT(faults_store)
     PRINT(faults_refused)
+    PRINT(faults_slow)
     PRINT(mkwrites)
     PRINT(mkcleans)
     PRINT(pages_read)
@@ -41,6 +43,20 @@ static void print_cache(FILE *out, struct hf_fuse *fuse)
     PRINT(dirty_pages)
     PRINT(writeback_errors)
 #undef PRINT
+}
+
+/* latency_KIND: the sum, ns; then the end of each bucket that is not empty, ns, and what it counts. */
+static void print_latency(FILE *out, struct hf_fuse *fuse, enum hf_fault_kind kind)
+{
+    struct hf_latency latency;
+
+    if (hf_volume_latency(fuse->volume, kind, &latency) < 0)
+        return;
+    fprintf(out, "latency_%s %" PRIu64, hf_fault_kind_name(kind), latency.sum_ns);
+    for (unsigned i = 0; i < HF_LATENCY_BUCKETS; i++)
+        if (latency.count[i] != 0)
+            fprintf(out, " %" PRIu64 ":%" PRIu64, hf_latency_bound_ns(i), latency.count[i]);
+    fputc('\n', out);
 }
 
 void hf_fuse_status_print(FILE *out, struct hf_fuse *fuse)
@@ -57,6 +73,8 @@ void hf_fuse_status_print(FILE *out, struct hf_fuse *fuse)
     fprintf(out, "read_only %s\n", fuse->read_only ? "yes" : "no");
     print_space(out, fuse);
     print_cache(out, fuse);
+    for (int kind = 0; kind < HF_FAULT_KINDS; kind++)
+        print_latency(out, fuse, (enum hf_fault_kind)kind);
 #define X(name) fprintf(out, "requests_" #name " %" PRIu64 "\n", atomic_load(&fuse->nr_##name));
     HF_FUSE_COUNTERS(X)
 #undef X

@@ -18,6 +18,9 @@
 #include <errno.h>
 
 #define WINDOW_MAX 32u
+/* Of the faults that a signal handler completes at once, one of so many is timed, and counts for all of them:
+ * two looks at the clock would be three per cent of such a fault. */
+#define TIMED_ONE_OF 16u
 
 struct attempt {
     struct hf_mapping *m;
@@ -76,9 +79,15 @@ static int prepare_locked(struct attempt *a)
         return -ENXIO;
     a->hw = hw_inside(m, a->page, a->size);
     a->hole = a->page->state == HF_PAGE_ABSENT;
+    a->ctx->kind = !a->store                   ? HF_FAULT_LOAD
+                   : hf_page_is_dirty(a->page) ? HF_FAULT_STORE_DIRTY
+                                               : HF_FAULT_STORE;
+    a->page->flags &= (uint8_t)~HF_PAGE_READ;
     r = hf_page_fill(m, a->page, hf_bits_range(0, m->cache->blocks_per_page), a->ctx->flags & HF_NOWAIT);
     if (r < 0)
         return r;
+    if (a->page->flags & HF_PAGE_READ)
+        a->ctx->kind = HF_FAULT_READ;
     a->hole = a->hole && (a->page->allocated == 0);
     return a->store ? mkwrite_best(a) : 0;
 }
@@ -180,6 +189,7 @@ static int attempt(struct hf_mapping *m, struct hf_fault_ctx *ctx)
             return -EAGAIN; /* whoever holds it may be waiting for the device */
         m->cache->isize->wait(m, index);
     }
+    ctx->kind = a.store ? HF_FAULT_STORE_DIRTY : HF_FAULT_LOAD;
     r = ctx->resolved != NULL && ctx->resolved(ctx) ? 0 : attempt_locked(&a);
     hf_mutex_unlock(&a.page->lock);
     hf_rwlock_rdunlock(&m->map_lock);
@@ -195,11 +205,14 @@ static void make_room(struct hf_mapping *m, bool store)
         hf_mapping_writeback(m, 0, HF_FILE_SIZE_MAX, 0, m->cache->dirty_limit_pages / 4 + 1);
 }
 
-static void readahead_for(struct hf_mapping *m, const struct hf_fault_ctx *ctx)
+static bool readahead_for(struct hf_mapping *m, const struct hf_fault_ctx *ctx)
 {
+    bool was_read;
+
     hf_rwlock_rdlock(&m->map_lock);
-    hf_mapping_readahead(m, hf_page_index(m, ctx->off), 1 + 2 * ctx->window_pages);
+    was_read = hf_mapping_readahead(m, hf_page_index(m, ctx->off), 1 + 2 * ctx->window_pages);
     hf_rwlock_rdunlock(&m->map_lock);
+    return was_read;
 }
 
 struct slow {
@@ -211,14 +224,16 @@ struct slow {
 static void fault_slow(void *arg)
 {
     struct slow *s = arg;
-    bool store = s->ctx->write && !s->ctx->is_private;
+    bool store = s->ctx->write && !s->ctx->is_private, was_read;
 
     s->ctx->flags &= ~HF_NOWAIT;
     make_room(s->m, store);
-    readahead_for(s->m, s->ctx);
+    was_read = readahead_for(s->m, s->ctx);
     do {
         s->result = attempt(s->m, s->ctx);
     } while (hf_is_full(s->result) && hf_cache_squeeze(s->m->cache));
+    if (was_read)
+        s->ctx->kind = HF_FAULT_READ;
 }
 
 /* What the driver said, as the program is told it: ENOSPC, EDQUOT, EIO, ENXIO. */
@@ -237,25 +252,50 @@ static int refusal(int r)
     }
 }
 
-int hf_mapping_fault(struct hf_mapping *m, struct hf_fault_ctx *ctx)
+/* Is this thread's next fault one that is timed? */
+static bool timing_is_due(void)
 {
-    struct slow slow = {.m = m, .ctx = ctx, .result = -EAGAIN};
-    bool nowait = ctx->flags & HF_NOWAIT;
-    bool full = hf_cache_over_limit(m->cache) || (ctx->write && hf_cache_over_dirty(m->cache));
-    int r = -EAGAIN;
+    static HF_TLS unsigned nr_faults;
 
-    /* STORE-PATH 3/9 */
-    hf_trace(FAULT, m->inode->ino, hf_page_index(m, ctx->off), ctx->write, ctx->off);
+    return nr_faults++ % TIMED_ONE_OF == 0;
+}
+
+static void timing_end(struct hf_mapping *m, enum hf_fault_kind kind, uint64_t start_ns, unsigned times)
+{
+    hf_histogram_add(&m->cache->latency[kind], hf_monotonic_ns() - start_ns, times);
+}
+
+/* A fault is counted when it comes; -EAGAIN comes again. */
+static void count_fault(struct hf_mapping *m, const struct hf_fault_ctx *ctx)
+{
     if (ctx->write)
         hf_stat_add(m->cache, faults_store, 1);
     else
         hf_stat_add(m->cache, faults_load, 1);
+}
+
+int hf_mapping_fault(struct hf_mapping *m, struct hf_fault_ctx *ctx)
+{
+    struct slow slow = {.m = m, .ctx = ctx, .result = -EAGAIN};
+    bool nowait = ctx->flags & HF_NOWAIT, timed = !nowait || timing_is_due();
+    bool full = hf_cache_over_limit(m->cache) || (ctx->write && hf_cache_over_dirty(m->cache));
+    uint64_t start_ns = timed ? hf_monotonic_ns() : 0;
+    unsigned times = TIMED_ONE_OF;
+    int r = -EAGAIN;
+
+    /* STORE-PATH 3/9 */
+    hf_trace(FAULT, m->inode->ino, hf_page_index(m, ctx->off), ctx->write, ctx->off);
+    count_fault(m, ctx);
     if (nowait && !full) {
         hf_fault_mark_enter();
         r = attempt(m, ctx);
         hf_fault_mark_leave();
     }
     if (r == -EAGAIN || hf_is_full(r)) {
+        times = 1;
+        if (!timed)
+            start_ns = hf_monotonic_ns(); /* what it has tried so far is nothing next to what comes */
+        timed = true;
         hf_stat_add(m->cache, faults_slow, 1);
         if (nowait)
             hf_service_call(m->cache->service, fault_slow, &slow);
@@ -267,5 +307,7 @@ int hf_mapping_fault(struct hf_mapping *m, struct hf_fault_ctx *ctx)
         hf_stat_add(m->cache, faults_refused, ctx->counted ? 0 : 1);
         hf_trace(REFUSED, m->inode->ino, hf_page_index(m, ctx->off), (uint64_t)-r, ctx->write);
     }
+    if (timed && r != -EAGAIN && !(r < 0 && ctx->counted))
+        timing_end(m, r < 0 ? HF_FAULT_REFUSED : ctx->kind, start_ns, times);
     return refusal(r);
 }

@@ -94,6 +94,7 @@ static int fill_read(struct hf_mapping *m, struct hf_page *page, hf_bits_t block
     while (r == 0 && hf_bits_next_run(&run))
         r = fill_run(m, page, &run, buf);
     hf_cache_buffer_put(m->cache, buf);
+    page->flags |= HF_PAGE_READ;
     hf_stat_add(m->cache, pages_read, 1);
     hf_trace(FILL, m->inode->ino, page->index, (uint64_t)blocks, r);
     return r;
@@ -177,7 +178,7 @@ static int ahead_read(struct hf_mapping *m, const struct ahead *a)
     return r;
 }
 
-void hf_mapping_readahead(struct hf_mapping *m, hf_pgoff_t index, unsigned nr) HF_NO_TSA
+bool hf_mapping_readahead(struct hf_mapping *m, hf_pgoff_t index, unsigned nr) HF_NO_TSA
 {
     unsigned most = (unsigned)(HF_IO_BYTES >> m->cache->page_shift);
     struct ahead a;
@@ -185,7 +186,7 @@ void hf_mapping_readahead(struct hf_mapping *m, hf_pgoff_t index, unsigned nr) H
 
     ahead_lock(m, &a, index, nr < most ? nr : most);
     if (a.nr == 0)
-        return;
+        return false;
     r = ahead_read(m, &a);
     for (unsigned i = 0; i < a.nr; i++) {
         if (r == 0) {
@@ -196,4 +197,5 @@ void hf_mapping_readahead(struct hf_mapping *m, hf_pgoff_t index, unsigned nr) H
     }
     if (r == 0)
         hf_stat_add(m->cache, pages_read, a.nr);
+    return r == 0;
 }

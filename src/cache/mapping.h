@@ -16,6 +16,7 @@
 #define HF_CACHE_MAPPING_H
 
 #include "base/errseq.h"
+#include "base/histogram.h"
 #include "base/list.h"
 #include "base/lock.h"
 #include "base/slab.h"
@@ -75,6 +76,7 @@ struct hf_cache {
     _Atomic uint64_t nr_reserved;    /* blocks: the sum over pages and promised files, HOLD-8 */
     _Atomic uint64_t nr_speculative; /* blocks reserved that no store has asked for, since the last squeeze */
     struct hf_cache_stats stats;
+    struct hf_histogram latency[HF_FAULT_KINDS];
 
     struct hf_mutex squeeze_lock; /* rank SQUEEZE */
     struct hf_mutex list_lock;    /* rank ICACHE */
@@ -191,9 +193,9 @@ int hf_page_map_blocks(struct hf_mapping *m, struct hf_page *page, unsigned flag
 /* The blocks of want become uptodate; an ABSENT page becomes CLEAN. A tail beyond i_size is zeroed, and if
  * it was not zero on the device, dirtied. */
 int hf_page_fill(struct hf_mapping *m, struct hf_page *page, hf_bits_t want, unsigned flags);
-/* Fills pages ahead of index that are absent and on the device, best effort, in few reads. map_lock shared.
- */
-void hf_mapping_readahead(struct hf_mapping *m, hf_pgoff_t index, unsigned nr);
+/* Fills pages from index on that are absent and on the device, best effort, in few reads. True: the page at
+ * index was one of them. map_lock shared. */
+bool hf_mapping_readahead(struct hf_mapping *m, hf_pgoff_t index, unsigned nr);
 
 /* ---- reserve.c: promises (STORE-PATH 5/9). Page locked. */
 /* Every block of need is allocated or reserved afterwards, or nothing changed. ret_new: those reserved now.

@@ -13,7 +13,7 @@
 
 #include "base/errseq.h"
 #include "base/types.h"
-#include <holdfast/holdfast.h>
+#include <holdfast/stats.h>
 
 struct hf_mapping;
 
@@ -71,8 +71,9 @@ struct hf_fault_ctx {
      * resolved this one meanwhile, so nothing is done (0). Deciding it again would promise space for a store
      * that is over. */
     bool (*resolved)(struct hf_fault_ctx *ctx);
-    bool counted; /* a refusal has been counted already: this asks only what it was */
-    void *mm;     /* mm/'s own */
+    bool counted;            /* a refusal has been counted already: this asks only what it was */
+    enum hf_fault_kind kind; /* out: what it turned out to be; meaningless if refused */
+    void *mm;                /* mm/'s own */
 };
 
 /*

@@ -40,6 +40,7 @@ enum hf_page_state {
 #define HF_PAGE_KEEP 0x4u       /* hf_reserve(): zero blocks keep their reservation at writeback */
 #define HF_PAGE_ERROR 0x8u      /* the last writeback failed (HOLD-7) */
 #define HF_PAGE_TAIL 0x10u      /* somebody may have stored beyond EOF in it (HOLD-9) */
+#define HF_PAGE_READ 0x20u      /* the device was read for it; for the fault that looks */
 
 struct hf_page {
     struct hf_mutex lock; /* rank PAGE */

@@ -171,6 +171,11 @@ int hf_vfs_stats(struct hf_volume *vol, struct hf_volume_stats *ret_stats)
     return 0;
 }
 
+void hf_vfs_latency(struct hf_volume *vol, enum hf_fault_kind kind, struct hf_latency *ret_latency)
+{
+    hf_histogram_read(&vol->cache->latency[kind], ret_latency);
+}
+
 int hf_vfs_grow(struct hf_volume *vol, uint64_t size_bytes, char error_text[256])
 {
     const struct hf_driver *driver = vol->sb.driver;

@@ -1,98 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * top.c - holdfast top shows what a mount's server says. The server here is the test: its answers are known,
- * and no FUSE is needed.
+ * top.c - holdfast top and holdfast stat show what a mount's server says. The server here is fake_server.c.
  */
 #include "check.h"
 #include "cli_run.h"
+#include "fake_server.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <signal.h>
-#include <stddef.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#define DIR "/proc" /* on a device of its own, and nobody mounts a volume there */
-
-static pid_t server;
-
-/* The address that app/fuse/control.c gives a mount's server. Another build's test may be there: -1. */
-static int listen_at(dev_t device)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    int n = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "holdfast-mount-%u:%u", major(device),
-                     minor(device));
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (bind(fd, (struct sockaddr *)&addr,
-             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0 ||
-        listen(fd, 16) < 0) {
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-static void serve(int listening)
-{
-    for (unsigned asked = 0;; asked++) {
-        int fd = accept(listening, NULL, NULL);
-        char request[64];
-        ssize_t n = recv(fd, request, sizeof(request) - 1, 0);
-
-        if (n > 0 && strncmp(request, "stat\n", 5) == 0)
-            dprintf(
-                fd,
-                "pid 4711\nvolume box\x1b.hf\ndirectory /mnt/box\nblock_size 1024\npage_size 4096\nblocks "
-                "1000\n"
-                "blocks_free 600\nblocks_reserved 100\nfaults_store %u\nfaults_refused 3\ncached_pages 5\n"
-                "dirty_pages 2\nrequests_write 9\nrequests_open 0\nnew_counter 18446744073709551615\n",
-                100 + 50 * asked);
-        close(fd);
-    }
-}
-
-static int start_server(void **state)
-{
-    struct stat st;
-    int fd = -1;
-
-    (void)state;
-    if (stat(DIR, &st) < 0)
-        return -1;
-    for (int i = 0; i < 600 && fd < 0; i++) {
-        fd = listen_at(st.st_dev);
-        if (fd < 0)
-            nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
-    }
-    if (fd < 0)
-        return -1;
-    fflush(NULL);
-    server = fork();
-    if (server == 0) {
-        serve(fd);
-        _exit(0);
-    }
-    close(fd);
-    return 0;
-}
-
-static int stop_server(void **state)
-{
-    (void)state;
-    kill(server, SIGKILL);
-    waitpid(server, NULL, 0);
-    return 0;
-}
 
 static void one_report(void **state)
 {
-    static const char *const args[] = {"top", DIR, "--once", NULL};
+    static const char *const args[] = {"top", FAKE_DIR, "--once", NULL};
     struct cli_run run = cli_run(NULL, args);
 
     (void)state;
@@ -108,7 +26,7 @@ static void one_report(void **state)
 
 static void reports_with_rates(void **state)
 {
-    static const char *const args[] = {"top", DIR, "--json", "--count", "3", "--interval", "0.05", NULL};
+    static const char *const args[] = {"top", FAKE_DIR, "--json", "--count", "3", "--interval", "0.05", NULL};
     struct cli_run run = cli_run(NULL, args);
     double before = 0;
     int lines = 0;
@@ -137,7 +55,7 @@ static void reports_with_rates(void **state)
 
 static void drawn_anew_on_a_terminal(void **state)
 {
-    static const char *const args[] = {"top", DIR, "-n", "2", "-i", "0.05", NULL};
+    static const char *const args[] = {"top", FAKE_DIR, "-n", "2", "-i", "0.05", NULL};
     struct cli_run run;
 
     (void)state;
@@ -154,12 +72,82 @@ static void drawn_anew_on_a_terminal(void **state)
     cli_run_free(&run);
 }
 
+static const cJSON *at(const cJSON *object, const char *key)
+{
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+
+    assert_that(value, "no %s", key);
+    return value;
+}
+
+static void stat_as_json(void **state)
+{
+    static const char *const args[] = {"stat", FAKE_DIR, "--json", NULL};
+    struct cli_run run = cli_run(NULL, args);
+    cJSON *root = cJSON_Parse(run.out);
+    const cJSON *store;
+
+    (void)state;
+    assert_that(run.status == 0, "status %d: %s", run.status, run.err);
+    assert_that(root, "not JSON: %s", run.out);
+    store = at(at(root, "latency"), "store");
+    assert_true(at(store, "count")->valuedouble == 100);
+    assert_true(at(store, "sum_ns")->valuedouble == 200000);
+    assert_true(at(store, "p50_ns")->valuedouble == 2048);
+    assert_true(at(store, "p99_ns")->valuedouble == 5120);
+    assert_count(cJSON_GetArraySize(at(store, "buckets")), 3);
+    assert_true(at(at(at(root, "latency"), "load"), "count")->valuedouble == 0);
+    assert_string_equal(at(root, "latency_new")->valuestring, "3 2:1"); /* of a newer server */
+    cJSON_Delete(root);
+    cli_run_free(&run);
+}
+
+static void stat_for_people(void **state)
+{
+    static const char *const args[] = {"stat", FAKE_DIR, NULL};
+    struct cli_run run = cli_run(NULL, args);
+
+    (void)state;
+    assert_that(run.status == 0, "status %d: %s", run.status, run.err);
+    assert_non_null(strstr(run.out,
+                           "latency_store                100 faults: half within 2.0 us, 90% 2.0 us, "
+                           "99% 5.1 us\n"));
+    assert_non_null(strstr(run.out, "latency_load                 none\n"));
+    cli_run_free(&run);
+}
+
+/* One TYPE a metric, its series below it, buckets that grow and end with all. */
+static void stat_for_prometheus(void **state)
+{
+    static const char *const args[] = {"stat", FAKE_DIR, "--prometheus", NULL};
+    struct cli_run run = cli_run(NULL, args);
+    const char *type = "# TYPE holdfast_fault_latency_seconds histogram\n", *first = strstr(run.out, type);
+
+    (void)state;
+    assert_that(run.status == 0, "status %d: %s", run.status, run.err);
+    assert_non_null(first);
+    assert_null(strstr(first + 1, type));
+    for (const char *const *line =
+             (const char *const[]){"_bucket{kind=\"load\",le=\"+Inf\"} 0\n", "_count{kind=\"load\"} 0\n",
+                                   "_bucket{kind=\"store\",le=\"1.024e-06\"} 0\n",
+                                   "_bucket{kind=\"store\",le=\"2.048e-06\"} 90\n",
+                                   "_bucket{kind=\"store\",le=\"8.192e-06\"} 99\n",
+                                   "_bucket{kind=\"store\",le=\"34.3597384\"} 99\n",
+                                   "_bucket{kind=\"store\",le=\"+Inf\"} 100\n",
+                                   "_sum{kind=\"store\"} 0.000200000\n", "_count{kind=\"store\"} 100\n",
+                                   NULL};
+         *line; line++)
+        assert_that(strstr(first, *line), "no %s in %s", *line, first);
+    assert_non_null(strstr(run.out, "# TYPE holdfast_blocks_free gauge\nholdfast_blocks_free 600\n"));
+    cli_run_free(&run);
+}
+
 static void wrong_and_nobody(void **state)
 {
     static const char *const wrong[][6] = {{"top", NULL},
-                                           {"top", DIR, "-n", "0", NULL},
-                                           {"top", DIR, "-i", "nan", NULL},
-                                           {"top", DIR, "/x", NULL}};
+                                           {"top", FAKE_DIR, "-n", "0", NULL},
+                                           {"top", FAKE_DIR, "-i", "nan", NULL},
+                                           {"top", FAKE_DIR, "/x", NULL}};
     static const char *const nobody[] = {"top", "/dev/null", NULL};
     static const char *const nowhere[] = {"top", "/nonexistent", NULL};
     struct cli_run run;
@@ -183,9 +171,12 @@ static void wrong_and_nobody(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(one_report, start_server, stop_server),
-        cmocka_unit_test_setup_teardown(reports_with_rates, start_server, stop_server),
-        cmocka_unit_test_setup_teardown(drawn_anew_on_a_terminal, start_server, stop_server),
+        cmocka_unit_test_setup_teardown(one_report, fake_server_start, fake_server_stop),
+        cmocka_unit_test_setup_teardown(reports_with_rates, fake_server_start, fake_server_stop),
+        cmocka_unit_test_setup_teardown(drawn_anew_on_a_terminal, fake_server_start, fake_server_stop),
+        cmocka_unit_test_setup_teardown(stat_as_json, fake_server_start, fake_server_stop),
+        cmocka_unit_test_setup_teardown(stat_for_people, fake_server_start, fake_server_stop),
+        cmocka_unit_test_setup_teardown(stat_for_prometheus, fake_server_start, fake_server_stop),
         cmocka_unit_test(wrong_and_nobody),
     };
 

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fake_server.c - see fake_server.h.
+ */
+#include "fake_server.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static pid_t server;
+
+/* The address that app/fuse/control.c gives a mount's server. Another build's test may be there: -1. */
+static int listen_at(dev_t device)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int n = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "holdfast-mount-%u:%u", major(device),
+                     minor(device));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (bind(fd, (struct sockaddr *)&addr,
+             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0 ||
+        listen(fd, 16) < 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void answer_stat(int fd, unsigned asked)
+{
+    dprintf(fd, "pid 4711\nvolume box\x1b.hf\ndirectory /mnt/box\nblock_size 1024\npage_size 4096\n"
+                "blocks 1000\nblocks_free 600\nblocks_reserved 100\n");
+    dprintf(fd, "faults_store %u\nfaults_refused 3\ncached_pages 5\ndirty_pages 2\n", 100 + 50 * asked);
+    dprintf(fd,
+            "latency_load 0\nlatency_store %u 2048:%u 5120:%u 18446744073709551615:1\nlatency_new 3 2:1\n",
+            200000 + 50000 * asked, 90 + 45 * asked, 9 + 5 * asked);
+    dprintf(fd, "requests_write 9\nrequests_open 0\nnew_counter 18446744073709551615\n");
+}
+
+static void serve(int listening)
+{
+    for (unsigned asked = 0;;) {
+        int fd = accept(listening, NULL, NULL);
+        char request[64] = "";
+        ssize_t n = recv(fd, request, sizeof(request) - 1, 0);
+
+        if (n > 0 && strncmp(request, "stat\n", 5) == 0)
+            answer_stat(fd, asked++);
+        close(fd);
+    }
+}
+
+int fake_server_start(void **state)
+{
+    struct stat st;
+    int fd = -1;
+
+    (void)state;
+    if (stat(FAKE_DIR, &st) < 0)
+        return -1;
+    for (int i = 0; i < 600 && fd < 0; i++) {
+        fd = listen_at(st.st_dev);
+        if (fd < 0)
+            nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    }
+    if (fd < 0)
+        return -1;
+    fflush(NULL);
+    server = fork();
+    if (server == 0) {
+        serve(fd);
+        _exit(0);
+    }
+    close(fd);
+    return 0;
+}
+
+int fake_server_stop(void **state)
+{
+    (void)state;
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+    return 0;
+}

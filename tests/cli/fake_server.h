@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fake_server.h - answers on the control socket of a mount that there is not: known answers, and no FUSE.
+ */
+#ifndef TESTS_FAKE_SERVER_H
+#define TESTS_FAKE_SERVER_H
+
+/* On a device of its own, and nobody mounts a volume there. */
+#define FAKE_DIR "/proc"
+
+/* Setup and teardown of a test. Each question for "stat" adds 50 to faults_store, which begins with 100. */
+int fake_server_start(void **state);
+int fake_server_stop(void **state);
+
+#endif
