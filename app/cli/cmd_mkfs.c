@@ -158,6 +158,8 @@ static const char *mkfs_todo(int error)
         return "--force overwrites it, and all files in it are gone";
     case ENOSPC:
         return "choose another --size, or use --thin if it is the host that is full";
+    case EFBIG:
+        return "its filesystem has no files that large (ext4: up to 16 TiB less 4 KiB)";
     default:
         return NULL;
     }

@@ -25,7 +25,8 @@ struct hf_device_ops {
     /* Required. All writes that have returned are durable when this returns. 0 or -EIO. */
     int (*flush)(struct hf_device *dev);
     /* Optional (NULL: device is thick). Promises that writes inside the range will not fail for
-     * want of space (HOLD-10). Called when a reservation is taken. May block. 0, -ENOSPC, -EIO. */
+     * want of space (HOLD-10), for good once a flush has succeeded. Called before a reservation is taken.
+     * May block; does not change what the range holds. 0, -ENOSPC, -EIO. */
     int (*guarantee)(struct hf_device *dev, hf_off_t off, hf_off_t len);
     /* Optional. The range's contents are no longer needed; later reads give anything. 0, -EOPNOTSUPP, -EIO.
      */

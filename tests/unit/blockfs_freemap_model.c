@@ -76,14 +76,14 @@ static void step(struct hf_freemap *map, uint64_t *seed)
     }
 }
 
-static void random_operations_agree_with_a_byte_per_block(void **state)
+static void random_operations(bool starts_used)
 {
     uint64_t seed = 20260101, nr_used;
     struct hf_freemap map;
 
-    (void)state;
-    memset(used, 0, sizeof(used));
-    assert_ok(hf_freemap_init(&map, BLOCKS));
+    memset(used, starts_used, sizeof(used));
+    assert_ok(starts_used ? hf_freemap_init_used(&map, BLOCKS) : hf_freemap_init(&map, BLOCKS));
+    assert_true(hf_freemap_sane(&map));
     for (int i = 0; i < 20000; i++) {
         step(&map, &seed);
         if (i % 500 != 0)
@@ -97,6 +97,13 @@ static void random_operations_agree_with_a_byte_per_block(void **state)
         assert_int_equal(map.nr_free, BLOCKS - nr_used);
     }
     hf_freemap_done(&map);
+}
+
+static void random_operations_agree_with_a_byte_per_block(void **state)
+{
+    (void)state;
+    random_operations(false);
+    random_operations(true);
 }
 
 static void every_block_can_be_allocated_and_not_one_more(void **state)

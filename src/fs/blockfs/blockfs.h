@@ -4,8 +4,8 @@
  *
  * Files: super.c (mount, unmount) schema.c (tables) txn.c (statements, the redo log) commit.c (ordered group
  * commit) names.c xattr.c inode.c data.c (map, read, write, allocate) free.c (truncate, punch, orphans)
- * space.c (counters, reservations) accounts.c quota.c (who has how much, and may) freemap.c extmap.c. Below
- * them: metadb.c (SQLite on the device), header.c.
+ * space.c (counters, reservations) thin.c (asking the device for space) accounts.c quota.c (who has how much,
+ * and may) freemap.c extmap.c. Below them: metadb.c (SQLite on the device), header.c.
  *
  * Invariants
  *   1. available + reserved + allocated + pending + unasked == blocks of the data region (space.c).
@@ -110,6 +110,16 @@ int hf_blockfs_damaged(struct hf_blockfs *fs, const char *format, ...) __attribu
 int hf_blockfs_grow(struct hf_super *sb, uint64_t size_bytes, char err[HF_BLOCKFS_ERR]);
 /* The same for a volume that nobody has open; size_bytes 0: all of the device. As hf_grow(). */
 int hf_blockfs_grow_device(struct hf_device *dev, uint64_t size_bytes, char err[HF_BLOCKFS_ERR]);
+
+/* ---- thin.c: nothing to do of thick volumes */
+/* sql_lock held. At mount: the blocks that are allocated are covered, and the device is asked for what
+ * metadata needs. 0; -EIO. A device without the space is no error: whatever needs new space is refused. */
+int hf_blockfs_thin_begin(struct hf_blockfs *fs);
+/* sql_lock held. The running transaction may take new_pages of metadata: the device has guaranteed them, and
+ * what is kept besides. room: as it is. 0, -ENOSPC, -EIO. */
+int hf_blockfs_thin_own(struct hf_blockfs *fs, const struct hf_metadb_room *room, unsigned new_pages);
+/* Makes some of nr blocks available, by asking the device. Takes sql_lock. 0, -ENOSPC, -EIO. */
+int hf_blockfs_thin_ask(struct hf_blockfs *fs, uint64_t nr);
 
 /* ---- trim.c: hf_trim_device() */
 int hf_blockfs_trim_device(struct hf_device *dev, uint64_t *ret_bytes, char err[HF_BLOCKFS_ERR]);

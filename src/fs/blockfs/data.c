@@ -64,7 +64,7 @@ static int reserve_wait(struct hf_blockfs *fs, uint64_t nr)
     if (atomic_load(&fs->space.unasked) != 0) {
         uint64_t have = atomic_load(&fs->space.available);
 
-        rc = hf_space_ask(&fs->space, nr > have ? nr - have : 1);
+        rc = hf_blockfs_thin_ask(fs, nr > have ? nr - have : 1);
         if (rc != -ENOSPC)
             return rc;
     }

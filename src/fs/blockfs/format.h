@@ -33,7 +33,7 @@
 #define HF_BLOCKFS_INCOMPAT_SEGMENTS 1ull /* set if and only if there are segments */
 
 /* hf_blockfs_header.flags; others must be zero. */
-#define HF_BLOCKFS_THIN 0x1u /* the data region was not preallocated: ask the device's guarantee() */
+#define HF_BLOCKFS_THIN 0x1u /* blocks and metadata were not preallocated: ask the device's guarantee() */
 #define HF_BLOCKFS_FLAGS_KNOWN 0x1u
 
 /*
@@ -44,6 +44,8 @@
 #define HF_BLOCKFS_EXTENT_BYTES 96u
 #define HF_BLOCKFS_BASE_BYTES (128u << 10)
 #define HF_BLOCKFS_BASE_SHARE 64u /* plus this part of the volume, for inodes and names */
+
+#define HF_BLOCKFS_METADB_PAGES 0xfffffffeu /* pages of 4096 bytes that an SQLite database can have */
 
 #define HF_BLOCKFS_SEGMENTS_MAX 64u /* so often a volume can grow */
 /* A part of the metadata region that lies by itself: bytes. */
@@ -128,7 +130,8 @@ int hf_blockfs_header_decode(const uint8_t bytes[HF_BLOCKFS_HEADER_BYTES],
 
 /*
  * Formats dev. opts may be NULL; opts->size_bytes, if not 0, must fit on dev. A device that offers
- * guarantee() is asked for all of the volume (thick) or for all but the data region (opts->thin). Returns 0;
+ * guarantee() is asked for all of the volume (thick) or for the headers, the WAL and the beginning of the
+ * metadata region (opts->thin). Returns 0;
  * -EEXIST: holds a volume and !opts->force; -EINVAL; -ENOSPC; -EIO; -EROFS. An interrupted or failed call
  * leaves no volume behind, except that -EEXIST, -EINVAL, and -ENOSPC for a size leave dev alone.
  */

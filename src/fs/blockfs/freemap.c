@@ -2,8 +2,8 @@
 /*
  * freemap.c - the two-level bitmap of free blocks; see freemap.h.
  *
- * Invariant: a leaf without a bitmap is wholly free (nr_used 0) or wholly used (nr_used == capacity). Zeroed
- * memory is a wholly free leaf. Bits beyond the capacity of the last leaf are never set.
+ * Invariant: a leaf without a bitmap is wholly free or wholly used. Zeroed memory is a leaf as it was at
+ * init. Bits beyond the capacity of the last leaf are never set.
  */
 #include "fs/blockfs/freemap.h"
 
@@ -24,6 +24,24 @@ static uint32_t leaf_capacity(const struct hf_freemap *map, uint64_t l)
     return left < LEAF ? (uint32_t)left : LEAF;
 }
 
+static uint32_t leaf_used(const struct hf_freemap *map, uint64_t l)
+{
+    uint32_t changed = map->leaves[l].nr_changed;
+
+    return map->starts_used ? leaf_capacity(map, l) - changed : changed;
+}
+
+static void leaf_set_used(struct hf_freemap *map, uint64_t l, uint32_t nr_used)
+{
+    map->leaves[l].nr_changed = map->starts_used ? leaf_capacity(map, l) - nr_used : nr_used;
+    if (map->first >= map->end)
+        map->first = map->end = l;
+    if (l < map->first)
+        map->first = l;
+    if (l >= map->end)
+        map->end = l + 1;
+}
+
 int hf_freemap_init(struct hf_freemap *map, uint64_t nr_blocks)
 {
     uint64_t nr_leaves = nr_blocks / LEAF + (nr_blocks % LEAF != 0);
@@ -40,11 +58,22 @@ int hf_freemap_init(struct hf_freemap *map, uint64_t nr_blocks)
     return 0;
 }
 
+int hf_freemap_init_used(struct hf_freemap *map, uint64_t nr_blocks)
+{
+    int rc = hf_freemap_init(map, nr_blocks);
+
+    if (rc == 0) {
+        map->starts_used = true;
+        map->nr_free = 0;
+    }
+    return rc;
+}
+
 void hf_freemap_done(struct hf_freemap *map)
 {
     if (map->leaves == NULL)
         return;
-    for (uint64_t l = 0; l < map->nr_leaves; l++)
+    for (uint64_t l = map->first; l < map->end; l++)
         free(map->leaves[l].used);
     munmap(map->leaves, map->nr_leaves * sizeof(struct hf_freemap_leaf));
     *map = (struct hf_freemap){0};
@@ -99,11 +128,11 @@ static uint32_t bits_find(const uint64_t *bits, uint32_t first, uint32_t end, bo
 
 /* ---- one leaf */
 
-static uint32_t leaf_count(const struct hf_freemap_leaf *leaf, uint32_t first, uint32_t end)
+static uint32_t leaf_count(const struct hf_freemap *map, uint64_t l, uint32_t first, uint32_t end)
 {
-    if (leaf->used != NULL)
-        return bits_count(leaf->used, first, end);
-    return leaf->nr_used == 0 ? 0 : end - first;
+    if (map->leaves[l].used != NULL)
+        return bits_count(map->leaves[l].used, first, end);
+    return leaf_used(map, l) == 0 ? 0 : end - first;
 }
 
 static int leaf_materialize(struct hf_freemap *map, uint64_t l)
@@ -115,8 +144,9 @@ static int leaf_materialize(struct hf_freemap *map, uint64_t l)
     leaf->used = calloc(WORDS, sizeof(uint64_t));
     if (leaf->used == NULL)
         return -ENOMEM;
-    if (leaf->nr_used != 0)
+    if (leaf_used(map, l) != 0)
         bits_assign(leaf->used, 0, leaf_capacity(map, l), true);
+    leaf_set_used(map, l, leaf_used(map, l)); /* so that done() finds it */
     return 0;
 }
 
@@ -128,12 +158,14 @@ int hf_freemap_extend(struct hf_freemap *map, uint64_t nr_blocks)
 
     if (nr_blocks <= map->nr_blocks)
         return 0;
-    if (part != 0 && map->leaves[last].nr_used != part)
+    if (part != 0 && leaf_used(map, last) != part)
         rc = leaf_materialize(map, last);
     if (rc == 0)
-        rc = hf_freemap_init(&grown, nr_blocks);
+        rc = map->starts_used ? hf_freemap_init_used(&grown, nr_blocks) : hf_freemap_init(&grown, nr_blocks);
     if (rc != 0)
         return rc;
+    grown.first = map->first;
+    grown.end = map->end;
     memcpy(grown.leaves, map->leaves, map->nr_leaves * sizeof(*map->leaves));
     if (part != 0) {
         struct hf_freemap_leaf *leaf = &grown.leaves[last];
@@ -141,10 +173,11 @@ int hf_freemap_extend(struct hf_freemap *map, uint64_t nr_blocks)
 
         if (leaf->used != NULL)
             bits_assign(leaf->used, (uint32_t)part, capacity, true);
-        leaf->nr_used += capacity - (uint32_t)part;
+        if (!grown.starts_used)
+            leaf_set_used(&grown, last, leaf->nr_changed + capacity - (uint32_t)part);
     }
-    for (uint64_t l = map->nr_leaves; l < grown.nr_leaves; l++)
-        grown.leaves[l].nr_used = leaf_capacity(&grown, l);
+    for (uint64_t l = map->nr_leaves; l < grown.nr_leaves && !grown.starts_used; l++)
+        leaf_set_used(&grown, l, leaf_capacity(&grown, l));
     grown.nr_free = map->nr_free;
     grown.cursor = map->cursor;
     munmap(map->leaves, map->nr_leaves * sizeof(*map->leaves));
@@ -182,7 +215,7 @@ static int range_prepare(struct hf_freemap *map, uint64_t blk, uint64_t end, boo
 
     for (uint64_t b = blk; b < end; b = p.next) {
         p = part_of(map, b, end);
-        if (leaf_count(&map->leaves[p.leaf], p.first, p.end) != (used ? p.end - p.first : 0))
+        if (leaf_count(map, p.leaf, p.first, p.end) != (used ? p.end - p.first : 0))
             return -EEXIST;
     }
     for (uint64_t b = blk; b < end; b = p.next) {
@@ -199,13 +232,16 @@ static void range_assign(struct hf_freemap *map, uint64_t blk, uint64_t end, boo
 
     for (uint64_t b = blk; b < end; b = p.next) {
         struct hf_freemap_leaf *leaf;
+        uint32_t nr_used;
 
         p = part_of(map, b, end);
         leaf = &map->leaves[p.leaf];
         if (leaf->used != NULL)
             bits_assign(leaf->used, p.first, p.end, used);
-        leaf->nr_used = used ? leaf->nr_used + (p.end - p.first) : leaf->nr_used - (p.end - p.first);
-        if (leaf->nr_used == 0) {
+        nr_used = leaf_used(map, p.leaf);
+        nr_used = used ? nr_used + (p.end - p.first) : nr_used - (p.end - p.first);
+        leaf_set_used(map, p.leaf, nr_used);
+        if (nr_used == 0) {
             free(leaf->used);
             leaf->used = NULL;
         }
@@ -256,7 +292,7 @@ uint64_t hf_freemap_run(const struct hf_freemap *map, uint64_t blk, uint64_t lim
 
         p = part_of(map, b, end);
         leaf = &map->leaves[p.leaf];
-        if (leaf->nr_used == 0)
+        if (leaf_used(map, p.leaf) == 0)
             continue;
         stop = leaf->used == NULL ? p.first : bits_find(leaf->used, p.first, p.end, true);
         if (stop != p.end)
@@ -268,17 +304,23 @@ uint64_t hf_freemap_run(const struct hf_freemap *map, uint64_t blk, uint64_t lim
 /* The first free block in [blk, end); end if there is none. */
 static uint64_t next_free(const struct hf_freemap *map, uint64_t blk, uint64_t end)
 {
+    uint64_t last = end;
     struct part p;
 
-    for (uint64_t b = blk; b < end; b = p.next) {
+    /* Of a map that began used, the rest is used still. */
+    if (map->starts_used && blk < map->first * LEAF)
+        blk = map->first * LEAF;
+    if (map->starts_used && last > map->end * LEAF)
+        last = map->end * LEAF;
+    for (uint64_t b = blk; b < last; b = p.next) {
         const struct hf_freemap_leaf *leaf;
         uint32_t found;
 
-        p = part_of(map, b, end);
+        p = part_of(map, b, last);
         leaf = &map->leaves[p.leaf];
-        if (leaf->nr_used == 0)
+        if (leaf_used(map, p.leaf) == 0)
             return b;
-        if (leaf->used == NULL || leaf->nr_used == p.capacity)
+        if (leaf->used == NULL || leaf_used(map, p.leaf) == p.capacity)
             continue;
         found = bits_find(leaf->used, p.first, p.end, false);
         if (found != p.end)
@@ -340,10 +382,10 @@ int hf_freemap_alloc(struct hf_freemap *map, uint64_t goal, uint64_t want, uint6
 
 void hf_freemap_trim(struct hf_freemap *map)
 {
-    for (uint64_t l = 0; l < map->nr_leaves; l++) {
+    for (uint64_t l = map->first; l < map->end; l++) {
         struct hf_freemap_leaf *leaf = &map->leaves[l];
 
-        if (leaf->used != NULL && leaf->nr_used == leaf_capacity(map, l)) {
+        if (leaf->used != NULL && leaf_used(map, l) == leaf_capacity(map, l)) {
             free(leaf->used);
             leaf->used = NULL;
         }
@@ -356,12 +398,13 @@ bool hf_freemap_sane(const struct hf_freemap *map)
 
     for (uint64_t l = 0; l < map->nr_leaves; l++) {
         const struct hf_freemap_leaf *leaf = &map->leaves[l];
-        uint32_t capacity = leaf_capacity(map, l);
+        uint32_t capacity = leaf_capacity(map, l), used = leaf_used(map, l);
 
-        if (leaf->used == NULL ? leaf->nr_used != 0 && leaf->nr_used != capacity
-                               : bits_count(leaf->used, 0, LEAF) != leaf->nr_used)
+        if (leaf->used == NULL ? used != 0 && used != capacity : bits_count(leaf->used, 0, LEAF) != used)
             return false;
-        nr_used += leaf->nr_used;
+        if ((l < map->first || l >= map->end) && (leaf->used != NULL || leaf->nr_changed != 0))
+            return false;
+        nr_used += used;
     }
     return nr_used + map->nr_free == map->nr_blocks;
 }

@@ -3,10 +3,10 @@
  * freemap.h - which blocks of a volume are free, in memory.
  *
  * Two levels: an array of leaves, one for every 32768 blocks, in anonymous memory that the kernel hands out
- * as it is touched (a 16 TiB volume opens without being walked); a leaf has a bitmap only while it is partly
- * used. The bitmap of a leaf that allocation filled up is kept until hf_freemap_trim(), so that blocks just
- * taken can always be given back without memory. Nothing here locks: the caller holds the space lock
- * (space.c).
+ * as it is touched (a 16 TiB volume is opened, used and closed without being walked: what nobody has changed
+ * is not looked at); a leaf has a bitmap only while it is partly used. The bitmap of a leaf that allocation
+ * filled up is kept until hf_freemap_trim(), so that blocks just taken can always be given back without
+ * memory. Nothing here locks: the caller holds the space lock (space.c).
  */
 #ifndef HF_FS_BLOCKFS_FREEMAP_H
 #define HF_FS_BLOCKFS_FREEMAP_H
@@ -18,19 +18,22 @@
 #define HF_FREEMAP_LEAF_BLOCKS 32768u
 
 struct hf_freemap_leaf {
-    uint64_t *used;   /* a bit per block; NULL: none is used, or all are */
-    uint32_t nr_used; /* 0 ... capacity of the leaf */
+    uint64_t *used;      /* a bit per block; NULL: none is used, or all are */
+    uint32_t nr_changed; /* blocks that are not what they were at init: 0 ... capacity of the leaf */
 };
 
 struct hf_freemap {
     uint64_t nr_blocks, nr_leaves; /* set at init */
+    bool starts_used;              /* likewise: what the blocks were */
     uint64_t nr_free;
-    uint64_t cursor; /* next fit: where the last search without a goal ended */
+    uint64_t cursor;     /* next fit: where the last search without a goal ended */
+    uint64_t first, end; /* all leaves outside [first, end) are as at init */
     struct hf_freemap_leaf *leaves;
 };
 
-/* All blocks are free. 0, -ENOMEM. */
+/* All blocks are free, or all are used. 0, -ENOMEM. */
 int hf_freemap_init(struct hf_freemap *map, uint64_t nr_blocks);
+int hf_freemap_init_used(struct hf_freemap *map, uint64_t nr_blocks);
 void hf_freemap_done(struct hf_freemap *map);
 
 /* The map gets nr_blocks blocks, if it has fewer; the new ones are used. 0, or -ENOMEM with nothing changed.

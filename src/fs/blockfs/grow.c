@@ -27,7 +27,8 @@ static int grow_fail(int ret, char *err, const char *what)
     return ret;
 }
 
-/* The device gets the bytes, and guarantees them: of thin volumes only what metadata and header need. */
+/* The device gets the bytes, and guarantees them: of thin volumes only the header's (thin.c asks for more).
+ */
 static int grow_space(struct hf_device *dev, const struct hf_blockfs_header *old,
                       const struct hf_blockfs_header *new, char *err)
 {
@@ -41,9 +42,7 @@ static int grow_space(struct hf_device *dev, const struct hf_blockfs_header *old
     }
     if (ret)
         return grow_fail(ret, err, "the device does not grow");
-    if ((new->flags &HF_BLOCKFS_THIN) && new->nr_segments != 0)
-        from = (hf_off_t) new->segments[new->nr_segments - 1].off;
-    else if (new->flags & HF_BLOCKFS_THIN)
+    if (new->flags & HF_BLOCKFS_THIN)
         from = to - HF_BLOCKFS_HEADER_BYTES;
     ret = hf_dev_guarantee(dev, from, to - from);
     return ret ? grow_fail(ret, err, "the space cannot be allocated") : 0;

@@ -472,6 +472,11 @@ int hf_blockfs_layout(uint64_t size_bytes, const struct hf_mkfs_options *opts,
                            (header.metadb_len - metadb_base(header.volume_bytes)) / HF_BLOCKFS_EXTENT_BYTES);
     if (header.data_len < DATA_MIN / 2)
         return fail(err, -ENOSPC, "%" PRIu64 " bytes leave no room for data", size_bytes);
+    if (header.metadb_len / ALIGN_BYTES > HF_BLOCKFS_METADB_PAGES)
+        return fail(err, -EINVAL,
+                    "a volume of %" PRIu64 " bytes is too large: its metadata, %" PRIu64
+                    " bytes, can be 16 TiB; larger blocks need less",
+                    size_bytes, header.metadb_len);
     if (header.metadb_len < need)
         return fail(err, -EINVAL,
                     "metadata of %" PRIu64 " bytes is too little: %" PRIu64 " blocks need %" PRIu64,
@@ -511,6 +516,9 @@ int hf_blockfs_layout_grown(const struct hf_blockfs_header *old, uint64_t size_b
     if (need > have) {
         struct hf_blockfs_segment segment = {.len = round_up(need - have, ALIGN_BYTES)};
 
+        if (need / ALIGN_BYTES > HF_BLOCKFS_METADB_PAGES)
+            return fail(err, -EINVAL,
+                        "a volume of %" PRIu64 " bytes is too large: its metadata can be 16 TiB", size_bytes);
         if (header.nr_segments == HF_BLOCKFS_SEGMENTS_MAX)
             return fail(err, -ENOSPC, "the volume has grown %u times: that is all there is room for",
                         HF_BLOCKFS_SEGMENTS_MAX);

@@ -6,6 +6,8 @@
  *   - SQLite never checkpoints by itself: a commit's result is about the commit alone, and a checkpoint's
  * error is told to whoever needs the room.
  *   - max_page_count keeps the database inside its region, so a checkpoint always has a place for each page.
+ *   - The device has guaranteed the first owned_pages of a thin volume's region, and the database has no more
+ * pages than that: whoever makes it larger asks before (hf_metadb_own()).
  *   - A running transaction puts each page into the WAL at most once (SQLite rewrites its own frames in
  * place), and keeps at most cache_pages of them back; that is what hf_metadb_wal_room() counts on. Locks: the
  * driver's mutex around everything. Neighbours: metadb_vfs.c below, the driver above.
@@ -28,6 +30,8 @@
 #define WAL_SLACK 10u
 /* The least an extent row can take on its page: so much of the region is certainly extents, not names. */
 #define EXTENT_BYTES_MIN 10u
+/* Thin volumes: pages that the device is asked for at once. */
+#define OWN_PAGES 64u
 
 enum metadb_stmt { STMT_BEGIN, STMT_COMMIT, STMT_ROLLBACK, STMT_PAGES, STMT_FREE_PAGES, NR_STMTS };
 
@@ -48,6 +52,9 @@ struct hf_metadb {
     uint32_t wal_frames;  /* the WAL region holds so many */
     uint32_t cache_pages; /* SQLite's page cache */
     uint32_t max_pages;   /* the metadata region holds so many */
+    /* guarded by the driver's mutex */
+    bool thin;
+    uint32_t owned_pages; /* of a thin volume: so many the device has guaranteed, from the first on */
 };
 
 int hf_metadb_errno(int sqlite_rc)
@@ -139,7 +146,8 @@ static struct hf_metadb *metadb_alloc(const struct hf_blockfs_header *header, bo
     db->wal_frames =
         clamp_u32((header->wal_len - HF_METADB_WAL_HEADER) / (uint64_t)HF_METADB_WAL_FRAME, 1, 1u << 30);
     db->cache_pages = clamp_u32(db->wal_frames / 4, CACHE_PAGES_MIN, CACHE_PAGES_MAX);
-    db->max_pages = clamp_u32(hf_blockfs_metadb_bytes(header) / HF_METADB_PAGE, 1, 0xfffffffeu);
+    db->max_pages = clamp_u32(hf_blockfs_metadb_bytes(header) / HF_METADB_PAGE, 1, HF_BLOCKFS_METADB_PAGES);
+    db->thin = header->flags & HF_BLOCKFS_THIN;
     return db;
 }
 
@@ -296,7 +304,7 @@ int hf_metadb_open(struct hf_device *dev, const struct hf_blockfs_header *header
 
 int hf_metadb_resize(struct hf_metadb *db, const struct hf_blockfs_header *header)
 {
-    uint32_t pages = clamp_u32(hf_blockfs_metadb_bytes(header) / HF_METADB_PAGE, 1, 0xfffffffeu);
+    uint32_t pages = clamp_u32(hf_blockfs_metadb_bytes(header) / HF_METADB_PAGE, 1, HF_BLOCKFS_METADB_PAGES);
     char text[64], got[16], err[HF_BLOCKFS_ERR];
     int ret;
 
@@ -487,7 +495,40 @@ int hf_metadb_room(struct hf_metadb *db, struct hf_metadb_room *ret_room)
         return ret;
     ret_room->wal_pages = hf_metadb_wal_room(db);
     ret_room->db_pages = (pages < db->max_pages ? db->max_pages - pages : 0) + free_pages;
+    ret_room->db_owned = ret_room->db_pages;
+    if (db->thin)
+        ret_room->db_owned = (pages < db->owned_pages ? db->owned_pages - pages : 0) + free_pages;
     return 0;
+}
+
+/* [from, to) of the pages, which are not in use. */
+static int own_range(struct hf_metadb *db, uint32_t from, uint32_t to)
+{
+    int ret = hf_metadb_vfs_guarantee(db->vfs, (int64_t)from * HF_METADB_PAGE, (int64_t)to * HF_METADB_PAGE);
+
+    if (!ret)
+        db->owned_pages = to;
+    return ret;
+}
+
+int hf_metadb_own(struct hf_metadb *db, uint64_t pages)
+{
+    uint32_t used = 0, free_pages = 0, from, need;
+    int ret;
+
+    if (!db->thin)
+        return 0;
+    ret = stmt_number(db, STMT_PAGES, &used);
+    if (!ret)
+        ret = stmt_number(db, STMT_FREE_PAGES, &free_pages);
+    if (ret)
+        return ret;
+    need = clamp_u32(used + (pages > free_pages ? pages - free_pages : 0), 0, db->max_pages);
+    if (need <= db->owned_pages)
+        return 0;
+    from = db->owned_pages > used ? db->owned_pages : used;
+    ret = from < need ? own_range(db, from, clamp_u32((uint64_t)need + OWN_PAGES, 0, db->max_pages)) : 0;
+    return ret == -ENOSPC ? own_range(db, from, need) : ret;
 }
 
 uint32_t hf_metadb_extent_pages(uint64_t nr_blocks, uint64_t nr_extents)

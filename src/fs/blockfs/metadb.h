@@ -66,13 +66,20 @@ bool hf_metadb_in_transaction(struct hf_metadb *db);
  *              gets below what the next operation needs: an insert or delete of one row dirties at most
  *              3 * (depth of its b-tree) pages, less than HF_METADB_ROW_PAGES.
  *   db_pages   pages free in the metadata region (never allocated, or on SQLite's free list).
+ *   db_owned   those of them that the device has guaranteed: of thick volumes all.
  */
 #define HF_METADB_ROW_PAGES 12u
 struct hf_metadb_room {
     uint32_t wal_pages;
     uint32_t db_pages;
+    uint32_t db_owned;
 };
 int hf_metadb_room(struct hf_metadb *db, struct hf_metadb_room *ret_room);
+/*
+ * Thin volumes: has the device guarantee what is missing until `pages` pages, or all that the metadata region
+ * has, are free and guaranteed. Pages in use were guaranteed when they were free. 0, -ENOSPC, or why not.
+ */
+int hf_metadb_own(struct hf_metadb *db, uint64_t pages);
 /* The WAL part of the above alone: no SQL, cheap. */
 uint32_t hf_metadb_wal_room(struct hf_metadb *db);
 

@@ -345,6 +345,23 @@ void hf_metadb_vfs_regions(struct hf_metadb_vfs *vfs, const struct hf_blockfs_he
     vfs->db_max = (int64_t)hf_blockfs_metadb_bytes(header);
 }
 
+int hf_metadb_vfs_guarantee(struct hf_metadb_vfs *vfs, int64_t from, int64_t to)
+{
+    int64_t start = 0;
+    int ret = 0;
+
+    for (uint32_t i = 0; i < vfs->nr_db && ret == 0; i++) {
+        const struct hf_metadb_region *region = &vfs->db[i];
+        int64_t first = from > start ? from - start : 0;
+        int64_t end = to - start < region->len ? to - start : region->len;
+
+        if (first < end)
+            ret = hf_dev_guarantee(vfs->dev, region->off + first, end - first);
+        start += region->len;
+    }
+    return ret;
+}
+
 int hf_metadb_vfs_new(struct hf_device *dev, const struct hf_blockfs_header *header, bool read_only,
                       bool make, struct hf_metadb_vfs **ret_vfs)
 {

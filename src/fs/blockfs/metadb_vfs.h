@@ -38,6 +38,8 @@ int hf_metadb_vfs_new(struct hf_device *dev, const struct hf_blockfs_header *hea
                       bool make, struct hf_metadb_vfs **ret_vfs);
 /* The regions of the database become those that header says; the first ones stay what they are. */
 void hf_metadb_vfs_regions(struct hf_metadb_vfs *vfs, const struct hf_blockfs_header *header);
+/* Has the device guarantee bytes [from, to) of the database; inside db_max. 0, -ENOSPC, -EIO. */
+int hf_metadb_vfs_guarantee(struct hf_metadb_vfs *vfs, int64_t from, int64_t to);
 /* Unregisters and frees; every connection through it is closed. NULL is fine. */
 void hf_metadb_vfs_free(struct hf_metadb_vfs *vfs);
 

@@ -48,14 +48,22 @@ static int refuse_volume(struct hf_device *dev, const struct hf_mkfs_options *op
     return ret;
 }
 
-/* Thin volumes, too, own the space of their metadata (HOLD-10). */
+#define THIN_METADB_BYTES (512u << 10) /* of the metadata region: so that the first mount need not ask */
+
+/* Thin volumes own their headers and the WAL; the metadata region's space is asked for before it is needed
+ * (HOLD-10, thin.c). */
 static int guarantee_space(struct hf_device *dev, const struct hf_blockfs_header *header, char *err)
 {
     hf_off_t all = (hf_off_t)header->volume_bytes;
     int ret;
 
     if (header->flags & HF_BLOCKFS_THIN) {
-        ret = hf_dev_guarantee(dev, 0, (hf_off_t)header->data_off);
+        hf_off_t first =
+            header->metadb_len < THIN_METADB_BYTES ? (hf_off_t)header->metadb_len : THIN_METADB_BYTES;
+
+        ret = hf_dev_guarantee(dev, 0, (hf_off_t)header->metadb_off + first);
+        if (!ret)
+            ret = hf_dev_guarantee(dev, (hf_off_t)header->wal_off, (hf_off_t)header->wal_len);
         if (!ret)
             ret = hf_dev_guarantee(dev, all - HF_BLOCKFS_HEADER_BYTES, HF_BLOCKFS_HEADER_BYTES);
     } else {

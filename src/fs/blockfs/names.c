@@ -40,8 +40,10 @@ int hf_blockfs_op_begin(struct hf_blockfs *fs, unsigned rows, unsigned new_pages
     rc = hf_metadb_room(fs->txn.db, &room);
     if (rc != 0)
         return rc;
-    new_pages += ROW_ROOM_PAGES + hf_metadb_extent_pages(fs->space.total, fs->txn.nr_extents);
-    return room.db_pages < new_pages ? -ENOSPC : 0;
+    new_pages += ROW_ROOM_PAGES;
+    if (room.db_pages < new_pages + hf_metadb_extent_pages(fs->space.total, fs->txn.nr_extents))
+        return -ENOSPC;
+    return hf_blockfs_thin_own(fs, &room, new_pages);
 }
 
 int hf_blockfs_op_end(struct hf_blockfs *fs, size_t mark, int rc) HF_NO_TSA

@@ -74,11 +74,9 @@ int hf_space_init(struct hf_space *space, uint64_t total, bool thin, struct hf_d
     hf_mutex_init(&space->lock, HF_RANK_SPACE);
     hf_runs_init(&space->freed);
     atomic_store(thin ? &space->unasked : &space->available, total);
-    rc = hf_freemap_init(&space->pool, total);
+    rc = thin ? hf_freemap_init_used(&space->pool, total) : hf_freemap_init(&space->pool, total);
     if (rc == 0 && thin)
         rc = hf_freemap_init(&space->raw, total);
-    if (rc == 0 && thin)
-        rc = hf_freemap_take(&space->pool, 0, total);
     if (rc != 0)
         hf_space_done(space);
     return rc;
@@ -167,14 +165,53 @@ uint64_t hf_space_possible(struct hf_space *space)
 
 /* ---- thin volumes */
 
+static uint64_t asked_locked(const struct hf_space *space)
+{
+    uint64_t taken = space->raw.nr_blocks - space->raw.nr_free, holes = atomic_load(&space->holes);
+
+    return taken > holes ? taken - holes : 0;
+}
+
+uint64_t hf_space_asked(struct hf_space *space)
+{
+    uint64_t nr;
+
+    hf_mutex_lock(&space->lock);
+    nr = asked_locked(space);
+    hf_mutex_unlock(&space->lock);
+    return nr;
+}
+
+uint64_t hf_space_covered(struct hf_space *space)
+{
+    uint64_t nr;
+
+    hf_mutex_lock(&space->lock);
+    nr = space->covered;
+    hf_mutex_unlock(&space->lock);
+    return nr;
+}
+
+void hf_space_cover(struct hf_space *space, uint64_t nr)
+{
+    hf_mutex_lock(&space->lock);
+    if (space->covered < nr)
+        space->covered = nr;
+    hf_mutex_unlock(&space->lock);
+}
+
 /* Takes a run of at most want blocks from the raw map, asks, and puts it into the pool or back. */
 static int ask_run(struct hf_space *space, uint64_t want)
 {
-    uint64_t blk, nr;
-    int rc;
+    uint64_t blk, nr, asked;
+    int rc = -EAGAIN;
 
     hf_mutex_lock(&space->lock);
-    rc = hf_freemap_alloc(&space->raw, space->raw.cursor, want, &blk, &nr);
+    asked = asked_locked(space);
+    if (asked < space->covered && space->covered - asked < want)
+        want = space->covered - asked;
+    if (asked < space->covered)
+        rc = hf_freemap_alloc(&space->raw, space->raw.cursor, want, &blk, &nr);
     hf_mutex_unlock(&space->lock);
     if (rc != 0)
         return rc;

@@ -9,6 +9,9 @@
  *   pending    given back by an inode, but rows that are still durable may name it: usable after the next commit
  *   unasked    thin volumes: free, but the device has not guaranteed it yet (HOLD-10); not in the pool
  *
+ * Of a thin volume no more blocks leave unasked than covered says: so many extents have room in metadata
+ * that the device has guaranteed (thin.c).
+ *
  * Locking: the counters are atomic, so that reserving in a fault takes no lock; space.lock (rank SPACE)
  * guards the maps and the list of pending runs. A count moves *into* available before it leaves pending or
  * unasked, and readers read in the opposite order: a block on the way may be seen twice, never not at all.
@@ -48,6 +51,7 @@ struct hf_space {
     struct hf_freemap pool;
     struct hf_freemap
         raw;              /* thin: blocks that are not free in it are in the pool, or were taken from there */
+    uint64_t covered;     /* thin: so many may be taken from raw; holes do not count */
     struct hf_runs freed; /* the pending blocks */
 };
 
@@ -79,8 +83,13 @@ void hf_space_unreserve(struct hf_space *space, uint64_t nr);
 /* How many blocks could be reserved at most, after a commit and after asking the device. */
 uint64_t hf_space_possible(struct hf_space *space);
 /* Thin: has the device guarantee up to nr blocks, or more at once, and makes them available. 0: some;
- * -ENOSPC, -EIO. */
+ * -EAGAIN: no more are covered; -ENOSPC, -EIO. */
 int hf_space_ask(struct hf_space *space, uint64_t nr);
+/* Thin: blocks that are not unasked, those that the device is just asked for among them. */
+uint64_t hf_space_asked(struct hf_space *space);
+uint64_t hf_space_covered(struct hf_space *space);
+/* Thin: so many are covered from now on; never fewer than before. Caller: sql_lock. */
+void hf_space_cover(struct hf_space *space, uint64_t nr);
 
 /* Takes nr blocks, which the caller has reserved, out of the pool, near goal; the reservation is used up.
  * runs is empty. 0, or -ENOMEM with nothing changed. */

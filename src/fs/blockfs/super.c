@@ -290,7 +290,9 @@ static int mount_writable(struct hf_blockfs *fs)
     hf_txn_init(&fs->txn, db, false);
     fs->txn.nr_extents = fs->txn.nr_extents_committed = nr_extents;
     hf_mutex_lock(&fs->sql_lock);
-    rc = hf_blockfs_free_orphans(fs);
+    rc = hf_blockfs_thin_begin(fs);
+    if (rc == 0)
+        rc = hf_blockfs_free_orphans(fs);
     hf_mutex_unlock(&fs->sql_lock);
     if (rc == 0)
         rc = hf_blockfs_commit(fs, hf_blockfs_ticket(fs));
