@@ -39,12 +39,13 @@ mprotect 65536 1024 hole-lock
 END
 }
 
-# program below BUILD/tests, and what makes it longer
+# program below BUILD/tests, what makes it longer, and its arguments below BUILD
 longer_tests() {
     cat <<'END'
 unit/metadata_outlasts_data METADATA_MIB=32
 mmap/quota_of_many_threads HF_TEST_ROUNDS=20000
 posix/large_directories HF_TEST_ENTRIES=1000000
+clients/postgresql HF_TEST_ROUNDS=20 app/cli/holdfast-control tests/clients/as_user
 END
     for program in directory_churn editor_saves sizes_and_holes unlinked_while_open mapped_stores; do
         for more in 1 2 3; do
@@ -86,8 +87,12 @@ while read -r engine page block sync more <&3; do
 done 3<<END
 $(configurations)
 END
-while read -r program variable <&3; do
-    env "$variable" "${stress%/stress/*}/$program" >"$log" 2>&1
+while read -r program variable arguments <&3; do
+    # shellcheck disable=SC2086 # a list of paths
+    (
+        cd "${stress%/tests/stress/*}" && [ -x "tests/$program" ] || exit 77 # not in this build
+        exec env "$variable" "tests/$program" $arguments
+    ) >"$log" 2>&1
     case $? in
     0)
         passed=$((passed + 1))
