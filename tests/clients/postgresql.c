@@ -12,10 +12,7 @@
 #include "target.h"
 
 #include <glob.h>
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/syscall.h>
 
 #define SECONDS 300 /* far more than any of this takes */
 #define SAID_MAX 8192
@@ -27,8 +24,8 @@ struct fixture {
 };
 
 static char cluster[256], said[SAID_MAX]; /* cluster: a volume with a cluster in it, once it has been made */
-static bool run_works;
-static unsigned rounds = 1; /* of killing: HF_TEST_ROUNDS */
+static const char *run_refused;           /* NULL: holdfast run works */
+static unsigned rounds = 1;               /* of killing: HF_TEST_ROUNDS */
 
 static int remove_side(const char *side)
 {
@@ -203,8 +200,8 @@ static void begin(struct fixture *f)
 
 static void begin_run(struct fixture *f)
 {
-    if (!run_works) {
-        print_message("skipped: no userfaultfd with UFFDIO_POISON (Linux 6.6)\n");
+    if (run_refused) {
+        print_message("skipped: %s\n", run_refused);
         skip();
     }
     begin(f);
@@ -281,18 +278,6 @@ static void run_killed(void **state)
     }
 }
 
-static bool page_faults_can_be_served(void)
-{
-    struct uffdio_api api = {
-        .api = UFFD_API, .features = UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | (1 << 14)};
-    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-    bool can = fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0;
-
-    if (fd >= 0)
-        close(fd);
-    return can;
-}
-
 /* Debian keeps its programs out of PATH. NULL: there is one, and it can be run; $PG says where. */
 static const char *find_postgresql(const char *as_user)
 {
@@ -327,7 +312,7 @@ int main(int argc, char **argv)
         return 99;
     if (getenv("HF_TEST_ROUNDS"))
         rounds = (unsigned)strtoul(getenv("HF_TEST_ROUNDS"), NULL, 10);
-    run_works = page_faults_can_be_served();
+    run_refused = mounted_serves_mappings();
     refused = mounted_init(argv[1]);
     if (refused == NULL)
         refused = find_postgresql(as_user);

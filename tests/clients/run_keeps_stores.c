@@ -6,10 +6,6 @@
 #include "mounted.h"
 #include "target.h"
 
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
-
 #define SAID_MAX 4096
 
 static const char *victim;
@@ -107,18 +103,6 @@ static void static_programs(void **state)
     expect_said("No such file");
 }
 
-static bool page_faults_can_be_served(void)
-{
-    struct uffdio_api api = {
-        .api = UFFD_API, .features = UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | (1 << 14)};
-    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-    bool can = fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0;
-
-    if (fd >= 0)
-        close(fd);
-    return can;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -131,8 +115,9 @@ int main(int argc, char **argv)
     if (argc < 3)
         return 99;
     victim = argv[2];
-    refused =
-        page_faults_can_be_served() ? mounted_init(argv[1]) : "no userfaultfd with UFFDIO_POISON (Linux 6.6)";
+    refused = mounted_serves_mappings();
+    if (refused == NULL)
+        refused = mounted_init(argv[1]);
     if (refused) {
         printf("skipped: %s\n", refused);
         return 77;

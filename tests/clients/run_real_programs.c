@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * run_real_programs.c - SQLite, LMDB and Python under holdfast run, also on a volume that gets full in the
+ * run_real_programs.c - SQLite and Python under holdfast run, also on a volume that gets full in the
  * middle: what they were told is done is there when the volume is served again.
  *
  * A program that is not installed is skipped. On a full volume a program may be told by an error or by
@@ -8,10 +8,6 @@
  */
 #include "mounted.h"
 #include "target.h"
-
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
 
 #define SAID_MAX 4096
 
@@ -90,45 +86,6 @@ static void sqlite_on_a_full_volume(void **state)
                   "test \"$(sqlite3 db 'SELECT count(*) FROM t WHERE length(pad) = 20000')\" -ge $confirmed");
 }
 
-/* ------------------------------------------------------------------ LMDB */
-
-static const char *lmdb_client; /* NULL: not built */
-
-static void lmdb_begin(const char *size)
-{
-    if (lmdb_client == NULL) {
-        print_message("skipped: liblmdb-dev is not installed\n");
-        skip();
-    }
-    begin(lmdb_client, size);
-    assert_ok(setenv("LMDB", lmdb_client, 1));
-}
-
-static void lmdb_in_two_processes(void **state)
-{
-    (void)state;
-    lmdb_begin("8M");
-    script("--on-full=sigbus", IN_DIR "mkdir e\n"
-                                      "\"$LMDB\" put e 1 20 >/dev/null\n"
-                                      "\"$LMDB\" put e 21 60 >/dev/null & pid=$!\n"
-                                      "\"$LMDB\" put e 61 100 >/dev/null\n"
-                                      "wait $pid\n"
-                                      "\"$LMDB\" check e 100");
-    script("--on-full=sigbus", IN_DIR "\"$LMDB\" check e 100");
-}
-
-static void lmdb_on_a_full_volume(void **state)
-{
-    (void)state;
-    lmdb_begin("2M");
-    script("--on-full=sigbus", IN_DIR SPARE "mkdir e\n"
-                                            "\"$LMDB\" put e 1 4000 >\"$LOG\" 2>/dev/null && exit 9\n"
-                                            "test \"$(tail -n 1 \"$LOG\")\" -gt 20\n"
-                                            "rm spare\n"
-                                            "\"$LMDB\" check e $(tail -n 1 \"$LOG\")");
-    script("--on-full=sigbus", IN_DIR "\"$LMDB\" check e $(tail -n 1 \"$LOG\")");
-}
-
 /* ------------------------------------------------------------------ Python */
 
 static void python_mmap(void **state)
@@ -179,28 +136,14 @@ static void python_on_a_full_volume(void **state)
                                       "'");
 }
 
-static bool page_faults_can_be_served(void)
-{
-    struct uffdio_api api = {
-        .api = UFFD_API, .features = UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | (1 << 14)};
-    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-    bool can = fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0;
-
-    if (fd >= 0)
-        close(fd);
-    return can;
-}
-
 #define CASE(fn) cmocka_unit_test_teardown(fn, teardown)
 
-/* HOLDFAST [LMDB_CLIENT] */
+/* HOLDFAST */
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         CASE(sqlite_in_two_processes),
         CASE(sqlite_on_a_full_volume),
-        CASE(lmdb_in_two_processes),
-        CASE(lmdb_on_a_full_volume),
         CASE(python_mmap),
         CASE(python_on_a_full_volume),
     };
@@ -208,12 +151,12 @@ int main(int argc, char **argv)
 
     if (argc < 2)
         return 99;
-    lmdb_client = argc > 2 ? realpath(argv[2], NULL) : NULL; /* scripts go elsewhere */
     temp_path("run", volume, sizeof(volume)); /* before mounted_init(): process ids are not unique after it */
     snprintf(log_path, sizeof(log_path), "%s.log", volume);
     setenv("LOG", log_path, 1);
-    refused =
-        page_faults_can_be_served() ? mounted_init(argv[1]) : "no userfaultfd with UFFDIO_POISON (Linux 6.6)";
+    refused = mounted_serves_mappings();
+    if (refused == NULL)
+        refused = mounted_init(argv[1]);
     if (refused) {
         printf("skipped: %s\n", refused);
         return 77;

@@ -6,10 +6,12 @@
 #include "check.h"
 #include "target.h"
 
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -142,6 +144,18 @@ const char *mounted_init(const char *path)
     if (strstr(said, "no libfuse"))
         return "built without libfuse";
     return NULL;
+}
+
+const char *mounted_serves_mappings(void)
+{
+    struct uffdio_api api = {
+        .api = UFFD_API, .features = UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | (1 << 14)};
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+    bool can = fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return can ? NULL : "no userfaultfd with UFFDIO_POISON (Linux 6.6)";
 }
 
 /* Waits for the end of a child, at most so long; then it is killed. */

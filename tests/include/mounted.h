@@ -24,6 +24,9 @@ extern struct mounted target_mount;
  * threads. */
 const char *mounted_init(const char *program);
 
+/* NULL: the kernel can serve mappings in other processes, as holdfast run does. Else why not, in words. */
+const char *mounted_serves_mappings(void);
+
 /* A new volume, not yet served; mounted_start() serves it. options: for -o; NULL: none. Each asserts. */
 void mounted_make(struct mounted *m, uint64_t size_bytes, uint32_t block_size);
 void mounted_start(struct mounted *m, const char *options);
