@@ -204,6 +204,8 @@ const struct hf_cli_command hf_cmd_mount = {
         "    relatime (default), noatime, strictatime: when reading moves the time of access\n"
         "    acl (default), noacl: whether POSIX access control lists are kept and asked\n"
         "    ro, nosuid, nodev, noexec, sync, allow_other, allow_root, auto_unmount, ...: as mount(8)\n"
+        "    discard         space that files give back goes to the host or the device at once ('holdfast "
+        "trim')\n"
         "    page_size=N, cache_bytes=N, dirty_bytes=N, writeback_ms=N, isize_sync=page-lock|hole-lock\n"
         "\n"
         "In /etc/fstab:  /srv/box.hf  /mnt/box  fuse.holdfast  allow_other,nofail  0  0\n"

@@ -120,6 +120,11 @@ int hf_fuse_option(struct hf_fuse_options *opts, const char *option)
         opts->no_acl = option[0] == 'n';
         return 0;
     }
+    if (strcmp(option, "discard") == 0 || strcmp(option, "nodiscard") == 0) {
+        opts->open.flags &= ~HF_OPEN_DISCARD;
+        opts->open.flags |= option[0] == 'd' ? HF_OPEN_DISCARD : 0;
+        return 0;
+    }
     if (LISTED(kernel_options, option))
         return pass_on(opts, option);
     if (equals != NULL)

@@ -72,6 +72,7 @@ struct hf_device_faults {
     uint64_t fail_write_at;
     uint64_t fail_flush_at;
     uint64_t fail_guarantee_at;
+    uint64_t fail_discard_at;
     uint64_t count;                  /* how many in a row; 0: for ever */
     int error;                       /* errno, positive; default EIO */
     hf_off_t range_start, range_end; /* only I/O that touches this range counts; 0,0: all */
@@ -88,13 +89,15 @@ void hf_device_fault_counts(struct hf_device *dev, struct hf_device_counts *ret_
  * Power cuts: a shim over another device, which it owns from here on, even on failure. It records every write
  * and flush, and makes images of what a power cut after any number of them could have left. The record
  * outlives the device; the caller frees it, before or after the device is closed. It holds a copy of all that
- * was on the device, and of every write: for tests. The shim has no discard().
+ * was on the device, and of every write: for tests. A discard is recorded, too, and taken to have happened at
+ * once and for good: its range holds HF_POWERCUT_JUNK until it is written anew.
  */
+#define HF_POWERCUT_JUNK 0xfd
 struct hf_powercut;
 int hf_device_powercut_new(struct hf_device *lower, struct hf_device **ret_dev,
                            struct hf_powercut **ret_record);
 void hf_device_powercut_free(struct hf_powercut *record); /* NULL is fine */
-/* Events so far: writes that have begun, and flushes that have returned. */
+/* Events so far: writes and discards that have begun, and flushes that have returned. */
 uint64_t hf_device_powercut_count(struct hf_powercut *record);
 
 /* Writes among the first `events` events that no flush among them has made durable. */

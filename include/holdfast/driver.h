@@ -32,6 +32,7 @@ struct hf_super {
     struct hf_device *dev;          /* likewise; NULL for drivers without a device. Closed by the framework */
     uint32_t page_size;   /* likewise: the P asked for, bytes; 0: not chosen yet, the driver leaves it */
     bool read_only;       /* likewise */
+    bool discard;         /* likewise: HF_OPEN_DISCARD */
     uint32_t block_size;  /* set by mount(): B, bytes */
     uint64_t root_ino;    /* set by mount() */
     void *fs;             /* the driver's own */
@@ -94,6 +95,9 @@ struct hf_driver {
      * why not. 0; -EALREADY: it has them; -EINVAL: fewer, or hardly more; -ENOSPC, -EIO, -EROFS, -ENOMEM:
      * nothing has changed. No locks held. */
     int (*grow)(struct hf_super *sb, uint64_t size_bytes, char *err);
+    /* Optional. Tells the device of all free runs of at least min_bytes while the volume is in use. err: 256
+     * bytes, why not. *ret_bytes: how much. 0; -EOPNOTSUPP, -EIO, -EROFS, -ENOMEM. No locks held. */
+    int (*trim)(struct hf_super *sb, uint64_t min_bytes, uint64_t *ret_bytes, char *err);
 
     /* ---- names. Caller: dir io x, and io x of every inode given. Each op is atomic in a crash, and the
      * driver updates nlink, parent_ino, ctime of the inodes, and mtime, ctime of the directories, to now_ns.

@@ -92,6 +92,10 @@ enum hf_isize_sync {
  * Otherwise write, truncate and fallocate take them, as the kernel does for unprivileged writers. For
  * frontends whose kernel asks for that itself. chown always takes them. */
 #define HF_OPEN_KEEP_SUID 0x8u
+/* Blocks that files give back are told to the device as soon as the commit that freed them is durable, before
+ * somebody else gets them: a thin volume in a file gives their space back to the host, and asks for it anew.
+ * Without effect where hf_volume_trim() cannot work. What the device answers is not reported. */
+#define HF_OPEN_DISCARD 0x10u
 
 /* How hf_volume_open() opens. Zero in a field means its default. */
 struct hf_open_options {

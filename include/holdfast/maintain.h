@@ -109,12 +109,19 @@ int hf_grow(const char *path, uint64_t new_bytes);
 /* hf_grow() on a device, which stays the caller's. */
 int hf_grow_device(struct hf_device *dev, uint64_t new_bytes);
 
+/* ------------------------------------------------------------------ trimming */
+
 /*
- * Tells the device of a volume that nobody has open which blocks hold nothing: a thin volume in a file gives
- * their space back to the host. *ret_bytes: how many bytes that were. Returns 0; -EOPNOTSUPP: the device has
- * no use for it, or the volume is thick and in a file; -EUCLEAN: damaged, nothing was told; -EROFS, -EIO,
- * -ENOMEM, or as hf_volume_open().
+ * Tells the device which blocks hold nothing: a thin volume in a file gives their space back to the host, a
+ * disk may erase them. *ret_bytes: how many bytes that were. What is promised or preallocated stays.
+ *
+ * hf_volume_trim() while the volume is in use, after a commit, and only runs of at least min_bytes: stores
+ * and writes go on, and those that need the last blocks wait for them. hf_trim() when nobody has it open.
+ * Returns 0; -EOPNOTSUPP: the device has no use for it, or the volume is thick and in a file, whose space is
+ * its own; -EIO: the device failed, some of it may have been told, the volume is none the worse for it;
+ * -EUCLEAN: damaged, nothing was told; -EROFS, -ENOMEM, or as hf_volume_open().
  */
+int hf_volume_trim(struct hf_volume *volume, uint64_t min_bytes, uint64_t *ret_bytes);
 int hf_trim(const char *path, uint64_t *ret_bytes);
 /* The same on a device, which stays the caller's. */
 int hf_trim_device(struct hf_device *dev, uint64_t *ret_bytes);

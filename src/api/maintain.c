@@ -273,6 +273,23 @@ int hf_grow(const char *path, uint64_t new_bytes)
     return r < 0 ? r : HF_CALL(int, grow_path(path, new_bytes));
 }
 
+/* ---- trimming */
+
+static int trim_volume(struct hf_volume *volume, uint64_t min_bytes, uint64_t *ret_bytes)
+{
+    char err[HF_BLOCKFS_ERR] = "";
+    int r = hf_vfs_trim(volume, min_bytes, ret_bytes, err);
+
+    return r < 0 ? hf_api_fail(r, "%s", err[0] != '\0' ? err : strerror(-r)) : 0;
+}
+
+int hf_volume_trim(struct hf_volume *volume, uint64_t min_bytes, uint64_t *ret_bytes)
+{
+    if (volume == NULL || ret_bytes == NULL)
+        return -EINVAL;
+    return HF_CALL(int, trim_volume(volume, min_bytes, ret_bytes));
+}
+
 static int trim_device(struct hf_device *dev, uint64_t *ret_bytes)
 {
     char err[HF_BLOCKFS_ERR] = "";

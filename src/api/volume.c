@@ -80,7 +80,8 @@ static int open_options_check(const struct hf_open_options *opts)
 {
     if (opts == NULL)
         return 0;
-    if (opts->flags & ~(HF_OPEN_READ_ONLY | HF_OPEN_NOATIME | HF_OPEN_STRICTATIME | HF_OPEN_KEEP_SUID))
+    if (opts->flags &
+        ~(HF_OPEN_READ_ONLY | HF_OPEN_NOATIME | HF_OPEN_STRICTATIME | HF_OPEN_KEEP_SUID | HF_OPEN_DISCARD))
         return hf_api_fail(-EINVAL, "open flags %#x are not known", opts->flags);
     if ((opts->flags & HF_OPEN_NOATIME) && (opts->flags & HF_OPEN_STRICTATIME))
         return hf_api_fail(-EINVAL, "noatime and strictatime exclude each other");

@@ -47,6 +47,7 @@
     X(PAGE, 1)    /* page lock */                                           \
     X(I_MMAP, 0)  /* list of vmas that map an inode */                      \
     X(ICACHE, 0)  /* inode table, dirty lists */                            \
+    X(TRIM, 0)    /* blockfs: free blocks on their way to the device */     \
     X(SQL, 0)     /* blockfs: the database connection */                    \
     X(EXTENTS, 0) /* driver: extents of one inode */                        \
     X(SPACE, 0)   /* driver: free map and counters */                       \

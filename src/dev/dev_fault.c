@@ -43,6 +43,8 @@ static uint64_t fault_at(const struct hf_device_faults *faults, enum fault_op op
         return faults->fail_flush_at;
     case OP_GUARANTEE:
         return faults->fail_guarantee_at;
+    case OP_DISCARD:
+        return faults->fail_discard_at;
     default:
         return 0;
     }

@@ -7,6 +7,8 @@
  * is the same as if some of the sectors had been written, in the order of the calls, and the others not. That
  * is how an image is made. Durable is a write that had returned before a flush began that has returned.
  *
+ * A discard is the worst that it may be: from its beginning on the range holds junk, however the cut comes.
+ *
  * Locks: `lock` of the record, a leaf: it is never held while the device below is called.
  * Neighbours: owns the device below; anything may stand above, another shim too.
  */
@@ -20,7 +22,8 @@
 #define COPY_CHUNK 65536
 
 struct powercut_event {
-    char *bytes; /* NULL: a flush */
+    char *bytes;  /* NULL: a flush */
+    bool discard; /* bytes are junk */
     size_t len;
     hf_off_t off;
     uint64_t
@@ -76,7 +79,7 @@ static uint64_t clock_tick(struct hf_powercut *record)
     return now;
 }
 
-/* A write begins. Its number, or -EIO: one that cannot be recorded must not happen. */
+/* A write begins; buf NULL: a discard. Its number, or -EIO: one that cannot be recorded must not happen. */
 static int record_write(struct hf_powercut *record, const void *buf, size_t len, hf_off_t off, size_t *ret_nr)
 {
     char *bytes = malloc(len);
@@ -84,11 +87,14 @@ static int record_write(struct hf_powercut *record, const void *buf, size_t len,
 
     if (!bytes)
         return -EIO;
-    memcpy(bytes, buf, len);
+    if (buf)
+        memcpy(bytes, buf, len);
+    else
+        memset(bytes, HF_POWERCUT_JUNK, len);
     pthread_mutex_lock(&record->lock);
     event = event_add(record);
     if (event) {
-        *event = (struct powercut_event){.bytes = bytes, .len = len, .off = off};
+        *event = (struct powercut_event){.bytes = bytes, .discard = !buf, .len = len, .off = off};
         *ret_nr = record->nr - 1;
     }
     pthread_mutex_unlock(&record->lock);
@@ -167,6 +173,15 @@ static int powercut_guarantee(struct hf_device *dev, hf_off_t off, hf_off_t len)
     return hf_dev_guarantee(to_powercut(dev)->lower, off, len);
 }
 
+static int powercut_discard(struct hf_device *dev, hf_off_t off, hf_off_t len)
+{
+    struct hf_device_powercut *powercut = to_powercut(dev);
+    size_t nr;
+    int ret = record_write(powercut->record, NULL, (size_t)len, off, &nr);
+
+    return ret ? ret : hf_dev_discard(powercut->lower, off, len);
+}
+
 static void powercut_forked(struct hf_device *dev)
 {
     hf_dev_forked(to_powercut(dev)->lower);
@@ -182,6 +197,17 @@ static void powercut_close(struct hf_device *dev)
 }
 
 static const struct hf_device_ops powercut_ops = {
+    .read = powercut_read,
+    .write = powercut_write,
+    .flush = powercut_flush,
+    .guarantee = powercut_guarantee,
+    .discard = powercut_discard,
+    .forked = powercut_forked,
+    .close = powercut_close,
+};
+
+/* Over a device that has no discard() neither has this. */
+static const struct hf_device_ops powercut_ops_without_discard = {
     .read = powercut_read,
     .write = powercut_write,
     .flush = powercut_flush,
@@ -238,7 +264,7 @@ int hf_device_powercut_new(struct hf_device *lower, struct hf_device **ret_dev,
     pthread_mutex_init(&record->lock, NULL);
     record->users = 2;
     powercut->base = *lower;
-    powercut->base.ops = &powercut_ops;
+    powercut->base.ops = lower->ops->discard ? &powercut_ops : &powercut_ops_without_discard;
     powercut->lower = lower;
     powercut->record = record;
     *ret_dev = &powercut->base;
@@ -291,7 +317,7 @@ static uint64_t draw_next(struct draw *draw)
 
 static bool is_durable(const struct draw *draw, const struct powercut_event *event)
 {
-    return event->stamp != 0 && event->stamp < draw->durable;
+    return event->discard || (event->stamp != 0 && event->stamp < draw->durable);
 }
 
 static void draw_init(struct draw *draw, const struct hf_powercut *record, const struct hf_powercut_cut *cut)
@@ -302,7 +328,7 @@ static void draw_init(struct draw *draw, const struct hf_powercut *record, const
     for (size_t i = 0; i < cut->events; i++) {
         const struct powercut_event *event = &record->events[i];
 
-        if (event->bytes)
+        if (event->bytes && !event->discard)
             draw->last = i;
         else if (event->stamp > draw->durable)
             draw->durable = event->stamp;

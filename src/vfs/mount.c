@@ -58,6 +58,7 @@ static struct hf_volume *volume_new(const struct hf_mount_options *how)
     vol->sb.dev = how->dev;
     vol->sb.page_size = how->open->page_size;
     vol->sb.read_only = how->open->flags & HF_OPEN_READ_ONLY;
+    vol->sb.discard = how->open->flags & HF_OPEN_DISCARD;
     vol->open_flags = how->open->flags;
     vol->sb.fs = how->driver_options;
     vol->writeback_ms = how->open->writeback_ms != 0 ? how->open->writeback_ms : 5000;
@@ -183,4 +184,11 @@ int hf_vfs_grow(struct hf_volume *vol, uint64_t size_bytes, char error_text[256]
     if (driver->grow == NULL)
         return -EOPNOTSUPP;
     return vol->sb.read_only ? -EROFS : driver->grow(&vol->sb, size_bytes, error_text);
+}
+
+int hf_vfs_trim(struct hf_volume *vol, uint64_t min_bytes, uint64_t *ret_bytes, char error_text[256])
+{
+    const struct hf_driver *driver = vol->sb.driver;
+
+    return driver->trim == NULL ? -EOPNOTSUPP : driver->trim(&vol->sb, min_bytes, ret_bytes, error_text);
 }

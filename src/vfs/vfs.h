@@ -92,6 +92,7 @@ int hf_vfs_mount(const struct hf_mount_options *how, struct hf_volume **ret_volu
 int hf_vfs_unmount(struct hf_volume *volume);
 int hf_vfs_statfs(struct hf_volume *volume, struct hf_statfs *ret_statfs);
 int hf_vfs_grow(struct hf_volume *volume, uint64_t size_bytes, char error_text[256]);
+int hf_vfs_trim(struct hf_volume *volume, uint64_t min_bytes, uint64_t *ret_bytes, char error_text[256]);
 int hf_vfs_stats(struct hf_volume *volume, struct hf_volume_stats *ret_stats);
 void hf_vfs_latency(struct hf_volume *volume, enum hf_fault_kind kind, struct hf_latency *ret_latency);
 

@@ -170,6 +170,14 @@ static void grow_and_trim(void **state)
     done = run(1, ARGS("trim", box));
     assert_non_null(strstr(done.err, "thick"));
     cli_run_free(&done);
+    run_only(0, ARGS("mkfs", "--force", "--thin", "--size", "4M", box));
+    done = run(0, ARGS("trim", box, "--minimum", "64K"));
+    assert_non_null(strstr(done.out, "MiB are free"));
+    cli_run_free(&done);
+    run_only(2, ARGS("trim", box, "--minimum", "little"));
+    done = run(1, ARGS("trim", "/proc"));
+    assert_non_null(strstr(done.err, "no volume is mounted there"));
+    cli_run_free(&done);
     run_only(0, ARGS("check", box));
 }
 

@@ -367,6 +367,46 @@ static void read_only(void **state)
 
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+static off_t host_bytes(const struct mounted *m)
+{
+    struct stat st;
+
+    assert_ok(stat(m->volume, &st));
+    return st.st_blocks * 512;
+}
+
+/* A thin volume gives space back: by command, and with -o discard. */
+static void unused_space_goes_back_to_the_host(void **state)
+{
+    struct mounted *m = *state;
+    const char *const mkfs[] = {"mkfs", "--force", "--thin", m->volume, NULL};
+    const char *const trim[] = {"trim", m->dir, NULL};
+    static char data[4 << 20];
+    off_t full;
+    int fd;
+
+    assert_int_equal(mounted_command(mkfs, NULL, 0), 0);
+    for (int online = 0; online <= 1; online++) {
+        mounted_start(m, online ? "discard" : NULL);
+        fd = must_open(m, "data", O_RDWR | O_CREAT);
+        memset(data, 'd', sizeof(data));
+        assert_int_equal(write(fd, data, sizeof(data)), sizeof(data));
+        assert_ok(fsync(fd));
+        full = host_bytes(m);
+        assert_ok(ftruncate(fd, PAGE));
+        assert_ok(fsync(fd));
+        if (!online)
+            assert_int_equal(mounted_command(trim, NULL, 0), 0);
+        /* Another thread's commit may be the one that tells the host, after this fsync has returned. */
+        for (int i = 0; i < 6000 && host_bytes(m) >= full - (off_t)sizeof(data) / 2; i++)
+            usleep(10000);
+        assert_true(host_bytes(m) < full - (off_t)sizeof(data) / 2);
+        assert_int_equal(pwrite(fd, data, sizeof(data), 0), sizeof(data));
+        assert_ok(close(fd));
+        assert_int_equal(mounted_stop(m), 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -381,6 +421,7 @@ int main(int argc, char **argv)
         CASE(umount_of_the_system_flushes),
         CASE(left_behind_and_asked),
         CASE(read_only),
+        CASE(unused_space_goes_back_to_the_host),
     };
     const char *refused = argc > 1 ? mounted_init(argv[1]) : "no holdfast command given";
 

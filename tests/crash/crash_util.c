@@ -39,6 +39,11 @@ static int slow_flush(struct hf_device *dev)
     return hf_dev_flush(((struct slow_device *)dev)->lower);
 }
 
+static int slow_discard(struct hf_device *dev, hf_off_t off, hf_off_t len)
+{
+    return hf_dev_discard(((struct slow_device *)dev)->lower, off, len);
+}
+
 static void slow_close(struct hf_device *dev)
 {
     hf_dev_close(((struct slow_device *)dev)->lower);
@@ -47,8 +52,11 @@ static void slow_close(struct hf_device *dev)
 
 static struct hf_device *slow_new(struct hf_device *lower, unsigned flush_us)
 {
-    static const struct hf_device_ops ops = {
-        .read = slow_read, .write = slow_write, .flush = slow_flush, .close = slow_close};
+    static const struct hf_device_ops ops = {.read = slow_read,
+                                             .write = slow_write,
+                                             .flush = slow_flush,
+                                             .discard = slow_discard,
+                                             .close = slow_close};
     struct slow_device *slow = malloc(sizeof(*slow));
 
     assert_non_null(slow);
@@ -77,6 +85,7 @@ static void soil(struct hf_device *dev)
 struct hf_open_options crash_options(const struct crash *crash)
 {
     return (struct hf_open_options){
+        .flags = crash->config.discard ? HF_OPEN_DISCARD : 0,
         .page_size = crash->config.page_size,
         .isize_sync = crash->config.isize_sync,
         .writeback_ms = crash->config.writeback_ms ? crash->config.writeback_ms : NEVER_MS,
@@ -85,7 +94,7 @@ struct hf_open_options crash_options(const struct crash *crash)
 
 void crash_init(struct crash *crash, const struct crash_config *config, uint64_t seed)
 {
-    struct hf_mkfs_options mkfs = {.block_size = config->block_size};
+    struct hf_mkfs_options mkfs = {.block_size = config->block_size, .thin = config->discard};
     struct hf_open_options opts;
     struct hf_device *mem, *dev;
     const char *more = getenv("CRASH_SEED");
@@ -377,4 +386,12 @@ void crash_sync(struct crash *crash)
 
     assert_ok(hf_volume_sync(crash->volume));
     crash_op_end(crash, op);
+}
+
+/* Confirms nothing, although it commits. */
+void crash_trim(struct crash *crash)
+{
+    uint64_t bytes;
+
+    assert_ok(hf_volume_trim(crash->volume, 0, &bytes));
 }

@@ -23,6 +23,7 @@
 #include "check.h"
 
 #include <holdfast/device.h>
+#include <holdfast/maintain.h>
 
 #include <pthread.h>
 
@@ -39,6 +40,7 @@ struct crash_config {
     unsigned flush_us;     /* how long a flush takes at least */
     bool threads;          /* several threads work on it: sizes may be seen on their way */
     uint32_t device_bytes; /* 0: 2 MiB */
+    bool discard;          /* a thin volume, opened with HF_OPEN_DISCARD */
 };
 
 struct crash_file {
@@ -101,6 +103,7 @@ void crash_msync(struct crash *crash, unsigned nr, hf_off_t off, hf_off_t len);
 void crash_msync_async(struct crash *crash, unsigned nr);
 void crash_sync_dir(struct crash *crash);
 void crash_sync(struct crash *crash);
+void crash_trim(struct crash *crash);
 
 /* Events of the device so far. */
 uint64_t crash_events(struct crash *crash);

@@ -82,7 +82,7 @@ static struct hf_device *formatted(bool thin)
 
 static void run_begin(struct run *run, struct hf_device *image)
 {
-    const struct hf_open_options opts = {.writeback_ms = 3600000};
+    const struct hf_open_options opts = {.flags = HF_OPEN_DISCARD, .writeback_ms = 3600000};
 
     memset(run, 0, sizeof(*run));
     run->mem = device_copy(image);
@@ -187,6 +187,20 @@ static void many_calls(struct run *run)
     do_write(run, 11000, 3000, 'e');
 }
 
+static void calls_that_all_succeed(struct run *run)
+{
+    do_write(run, 0, 9000, 'a');
+    do_truncate(run, 12000);
+    assert_ok(hf_volume_sync(run->vol));
+    do_punch(run, 2048, 5000);
+    assert_ok(hf_fsync(run->a[0]));
+    do_store(run, 3000, 100, 'c');
+    do_truncate(run, 5000);
+    assert_ok(hf_fdatasync(run->a[0]));
+    do_write(run, 15000, 4000, 'd');
+    assert_ok(hf_fsync(run->a[0]));
+}
+
 /* The first to touch the tables: it fails where nothing else would, and nothing comes after it. */
 static void a_shrink(struct run *run)
 {
@@ -264,16 +278,17 @@ static void run_end(struct run *run)
 
 /* ---- every n */
 
-enum op { READ, WRITE, FLUSH, GUARANTEE };
+enum op { READ, WRITE, FLUSH, GUARANTEE, DISCARD };
 
 static void fail_at(struct hf_device *dev, enum op op, uint64_t n, uint64_t count, int error)
 {
     struct hf_device_faults faults = {.count = count, .error = error};
 
-    *(op == READ    ? &faults.fail_read_at
-      : op == WRITE ? &faults.fail_write_at
-      : op == FLUSH ? &faults.fail_flush_at
-                    : &faults.fail_guarantee_at) = n;
+    *(op == READ        ? &faults.fail_read_at
+      : op == WRITE     ? &faults.fail_write_at
+      : op == FLUSH     ? &faults.fail_flush_at
+      : op == GUARANTEE ? &faults.fail_guarantee_at
+                        : &faults.fail_discard_at) = n;
     hf_device_fault_set(dev, &faults);
 }
 
@@ -282,10 +297,11 @@ static uint64_t ops_of(struct hf_device *dev, enum op op)
     struct hf_device_counts counts;
 
     hf_device_fault_counts(dev, &counts);
-    return op == READ    ? counts.reads
-           : op == WRITE ? counts.writes
-           : op == FLUSH ? counts.flushes
-                         : counts.guarantees;
+    return op == READ        ? counts.reads
+           : op == WRITE     ? counts.writes
+           : op == FLUSH     ? counts.flushes
+           : op == GUARANTEE ? counts.guarantees
+                             : counts.discards;
 }
 
 static void every_n_of(void (*workload)(struct run *run), enum op op, bool thin, int error)
@@ -300,7 +316,7 @@ static void every_n_of(void (*workload)(struct run *run), enum op op, bool thin,
     workload(run);
     nr = ops_of(run->fault, op) - before;
     run_end(run);
-    assert_true(nr > 0 || workload != many_calls);
+    assert_true(nr > 0 || workload == a_shrink);
     for (uint64_t n = 1; n <= nr; n++) {
         for (uint64_t count = 0; count < 2; count++) { /* 0: until it comes back */
             run_begin(run, image);
@@ -351,6 +367,16 @@ static void guarantees_of_a_thin_device(void **state)
     every_n(GUARANTEE, true, EIO);
 }
 
+/* Nobody asked for them, so nobody is told. */
+static void discards_of_a_thin_device(void **state)
+{
+    static const int errors[] = {EIO, ENOSPC, EOPNOTSUPP};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+        every_n_of(calls_that_all_succeed, DISCARD, true, errors[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +385,7 @@ int main(void)
         cmocka_unit_test(flushes),
         cmocka_unit_test(writes_of_a_thin_device_that_is_full),
         cmocka_unit_test(guarantees_of_a_thin_device),
+        cmocka_unit_test(discards_of_a_thin_device),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

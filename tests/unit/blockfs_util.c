@@ -33,6 +33,15 @@ void vol_mount(struct vol *vol, struct hf_device *dev)
     assert_that(rc == 0, "mount: %s (%d)", vol->sb.error_text, rc);
 }
 
+void vol_mount_discard(struct vol *vol, struct hf_device *dev)
+{
+    *vol = (struct vol){.ops = &hf_blockfs_driver, .now_ns = 1000};
+    vol->sb.driver = vol->ops;
+    vol->sb.dev = dev;
+    vol->sb.discard = true;
+    assert_ok(vol->ops->mount(&vol->sb));
+}
+
 void vol_mount_memfs(struct vol *vol, uint64_t bytes, uint32_t block_size)
 {
     *vol = (struct vol){.ops = &hf_memfs_driver, .now_ns = 1000};
@@ -86,6 +95,8 @@ uint64_t vol_free(struct vol *vol)
         assert_int_equal(space->pool.nr_free, atomic_load(&space->available) + atomic_load(&space->reserved));
         for (size_t i = 0; i < space->freed.nr; i++)
             freed += space->freed.v[i].nr;
+        for (size_t i = 0; i < space->durable.nr; i++)
+            freed += space->durable.v[i].nr;
         assert_int_equal(freed, atomic_load(&space->pending));
         if (space->thin) {
             assert_true(hf_freemap_sane(&space->raw));

@@ -25,6 +25,8 @@ struct hf_device *vol_format(hf_off_t bytes, uint32_t block_size, bool thin);
 /* Mounts what is on dev, which stays the caller's. Returns what mount() does. */
 int vol_try_mount(struct vol *vol, struct hf_device *dev, bool read_only);
 void vol_mount(struct vol *vol, struct hf_device *dev);
+/* As with HF_OPEN_DISCARD. */
+void vol_mount_discard(struct vol *vol, struct hf_device *dev);
 void vol_mount_memfs(struct vol *vol, uint64_t bytes, uint32_t block_size);
 /* The sums of all quotas agree with a full scan. */
 void vol_check_quota(struct vol *vol);

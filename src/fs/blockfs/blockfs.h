@@ -4,19 +4,21 @@
  *
  * Files: super.c (mount, unmount) schema.c (tables) txn.c (statements, the redo log) commit.c (ordered group
  * commit) names.c xattr.c inode.c data.c (map, read, write, allocate) free.c (truncate, punch, orphans)
- * space.c (counters, reservations) thin.c (asking the device for space) accounts.c quota.c (who has how much,
- * and may) freemap.c extmap.c. Below them: metadb.c (SQLite on the device), header.c.
+ * space.c (counters, reservations) thin.c (asking the device for space) discard.c trim.c (telling it what is
+ * free) accounts.c quota.c (who has how much, and may) freemap.c extmap.c. Below them: metadb.c (SQLite on the
+ * device), header.c.
  *
  * Invariants
  *   1. available + reserved + allocated + pending + unasked == blocks of the data region (space.c).
  *   2. A row of "extents" that says written is inserted only after a device flush that began when write() of
  * the data had returned (commit.c).
- *   3. A block that rows name is used again only after the commit that removed them (space.c, pending).
+ *   3. A block that rows name is used again, or discarded, only after the commit that removed them (space.c,
+ * pending).
  *   4. What an op put into the redo log happens in this order, as a whole, or (crash) not at all (txn.c).
  *
- * Lock order: sql_lock > extents.lock of an inode > dirty_lock, space.lock, accounts.lock. No SQL is run and
- * no memory allocated under extents.lock. reserve, unreserve, map, read, write and allocate never take
- * sql_lock, except that a reserve that may block commits when that is what makes room.
+ * Lock order: space.trim_lock > sql_lock > extents.lock of an inode > dirty_lock, space.lock, accounts.lock.
+ * No SQL is run and no memory allocated under extents.lock. reserve, unreserve, map, read, write and allocate
+ * never take sql_lock, except that a reserve that may block commits when that is what makes room.
  */
 #ifndef HF_FS_BLOCKFS_BLOCKFS_H
 #define HF_FS_BLOCKFS_BLOCKFS_H
@@ -121,7 +123,11 @@ int hf_blockfs_thin_own(struct hf_blockfs *fs, const struct hf_metadb_room *room
 /* Makes some of nr blocks available, by asking the device. Takes sql_lock. 0, -ENOSPC, -EIO. */
 int hf_blockfs_thin_ask(struct hf_blockfs *fs, uint64_t nr);
 
-/* ---- trim.c: hf_trim_device() */
+/* ---- trim.c */
+/* 0; -EROFS, -EOPNOTSUPP with a reason. */
+int hf_blockfs_can_discard(const struct hf_blockfs *fs, char err[HF_BLOCKFS_ERR]);
+int hf_blockfs_trim(struct hf_super *sb, uint64_t min_bytes, uint64_t *ret_bytes, char err[HF_BLOCKFS_ERR]);
+/* hf_trim_device() */
 int hf_blockfs_trim_device(struct hf_device *dev, uint64_t *ret_bytes, char err[HF_BLOCKFS_ERR]);
 
 /* ---- commit.c */

@@ -9,7 +9,8 @@
  *   3. puts the rows of SYNC extents, then the noted inode rows, then grace times of quotas, into the running
  * transaction, with the names ops and the like that are there already. Data beyond the size that is stored
  * then waits for a later commit
- *   4. commits it; SQLite flushes again. What the transaction freed can be used again.
+ *   4. commits it; SQLite flushes again. What the transaction freed can be used again; with sb->discard the
+ * device is told before.
  * Rows are noted before extents are marked, so no noted size covers data that the flush does not. If the WAL
  * gets full in 3, what is there is committed and a new transaction begins; the size then goes as far as the
  * data that is there.
@@ -336,6 +337,8 @@ int hf_blockfs_commit(struct hf_blockfs *fs, uint64_t ticket) HF_NO_TSA
     atomic_fetch_add(&fs->commit_word, 1);
     hf_mutex_unlock(&fs->sql_lock);
     hf_futex_wake(&fs->commit_word, INT_MAX);
+    if (rc == 0)
+        hf_space_discard_freed(&fs->space);
     return rc;
 }
 

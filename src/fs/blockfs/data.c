@@ -56,7 +56,7 @@ int hf_blockfs_map(struct hf_inode *inode, hf_blk_t blk, unsigned flags, struct 
 
 /* ---- promising them */
 
-/* Makes nr blocks available by waiting for something. */
+/* Makes nr blocks available by waiting for something. Under trim_lock. */
 static int reserve_wait(struct hf_blockfs *fs, uint64_t nr)
 {
     int rc = -ENOSPC;
@@ -90,7 +90,8 @@ static int reserve_now(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint6
     return taken ? 0 : -ENOSPC;
 }
 
-static int reserve_blocks(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t nr, unsigned flags)
+/* Under trim_lock. */
+static int reserve_last(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t nr, unsigned flags)
 {
     for (int tries = 0; tries < RESERVE_TRIES; tries++) {
         int rc = reserve_now(fs, fi, nr, 0, flags);
@@ -99,13 +100,26 @@ static int reserve_blocks(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, ui
             return rc;
         if (hf_space_possible(&fs->space) < nr)
             return -ENOSPC;
-        if (flags & HF_NOWAIT)
-            return -EAGAIN;
         rc = reserve_wait(fs, nr);
         if (rc != 0)
             return rc;
+        hf_space_settle(&fs->space);
     }
     return -ENOSPC;
+}
+
+static int reserve_blocks(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64_t nr, unsigned flags)
+{
+    int rc = reserve_now(fs, fi, nr, 0, flags);
+
+    if (rc != -ENOSPC || !hf_space_may_have(&fs->space, nr))
+        return rc;
+    if (flags & HF_NOWAIT)
+        return -EAGAIN;
+    hf_space_trim_lock(&fs->space);
+    rc = reserve_last(fs, fi, nr, flags);
+    hf_space_trim_unlock(&fs->space);
+    return rc;
 }
 
 int hf_blockfs_reserve(struct hf_inode *inode, uint64_t nr, unsigned flags)

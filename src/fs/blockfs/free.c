@@ -15,6 +15,8 @@
 #include "fs/blockfs/blockfs.h"
 #include "fs/blockfs/testing.h"
 
+#include "dev/device_io.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +96,9 @@ static int batch_free(struct hf_blockfs *fs, struct hf_blockfs_inode *fi, uint64
             hf_space_free_later(&fs->space, exts[i].pblk, exts[i].len);
         else
             hf_space_free_now(&fs->space, exts[i].pblk, exts[i].len);
+        if (HF_BROKEN(discard_before_commit))
+            hf_dev_discard(fs->dev, hf_blockfs_addr(fs, exts[i].pblk),
+                           (hf_off_t)exts[i].len * fs->block_size);
         nr += exts[i].len;
     }
     hf_owner_release(&fs->accounts, &fi->owner, nr, 0);

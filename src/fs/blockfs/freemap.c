@@ -276,6 +276,11 @@ int hf_freemap_give(struct hf_freemap *map, uint64_t blk, uint64_t nr)
     return 0;
 }
 
+int hf_freemap_prepare_give(struct hf_freemap *map, uint64_t blk, uint64_t nr)
+{
+    return range_prepare(map, blk, blk + nr, true);
+}
+
 /* ---- searching */
 
 uint64_t hf_freemap_run(const struct hf_freemap *map, uint64_t blk, uint64_t limit)
@@ -327,6 +332,11 @@ static uint64_t next_free(const struct hf_freemap *map, uint64_t blk, uint64_t e
             return b + (found - p.first);
     }
     return end;
+}
+
+uint64_t hf_freemap_next(const struct hf_freemap *map, uint64_t blk)
+{
+    return next_free(map, blk, map->nr_blocks);
 }
 
 struct search {

@@ -47,6 +47,9 @@ int hf_freemap_take(struct hf_freemap *map, uint64_t blk, uint64_t nr);
  */
 int hf_freemap_give(struct hf_freemap *map, uint64_t blk, uint64_t nr);
 
+/* Memory for a later give() of these used blocks, which then cannot fail. 0, -ENOMEM. */
+int hf_freemap_prepare_give(struct hf_freemap *map, uint64_t blk, uint64_t nr);
+
 /*
  * Finds and takes a run of 1 ... want free blocks: at goal if that block is free, else from where the last
  * search ended, preferring the first run as long as want among a limited number of candidates. Returns 0,
@@ -57,6 +60,9 @@ int hf_freemap_alloc(struct hf_freemap *map, uint64_t goal, uint64_t want, uint6
 
 /* Length of the free run at blk, at most limit. */
 uint64_t hf_freemap_run(const struct hf_freemap *map, uint64_t blk, uint64_t limit);
+
+/* The first free block from blk on; nr_blocks if there is none. */
+uint64_t hf_freemap_next(const struct hf_freemap *map, uint64_t blk);
 
 /* Drops the bitmaps of full leaves. */
 void hf_freemap_trim(struct hf_freemap *map);

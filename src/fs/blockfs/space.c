@@ -71,8 +71,10 @@ int hf_space_init(struct hf_space *space, uint64_t total, bool thin, struct hf_d
 
     *space = (struct hf_space){
         .total = total, .thin = thin, .dev = dev, .data_off = data_off, .block_size = block_size};
+    hf_mutex_init(&space->trim_lock, HF_RANK_TRIM);
     hf_mutex_init(&space->lock, HF_RANK_SPACE);
     hf_runs_init(&space->freed);
+    hf_runs_init(&space->durable);
     atomic_store(thin ? &space->unasked : &space->available, total);
     rc = thin ? hf_freemap_init_used(&space->pool, total) : hf_freemap_init(&space->pool, total);
     if (rc == 0 && thin)
@@ -87,6 +89,7 @@ void hf_space_done(struct hf_space *space)
     hf_freemap_done(&space->pool);
     hf_freemap_done(&space->raw);
     hf_runs_done(&space->freed);
+    hf_runs_done(&space->durable);
 }
 
 int hf_space_claim(struct hf_space *space, uint64_t blk, uint64_t nr)
@@ -161,6 +164,13 @@ uint64_t hf_space_possible(struct hf_space *space)
     uint64_t later = atomic_load(&space->pending) + atomic_load(&space->unasked);
 
     return later + atomic_load(&space->available);
+}
+
+bool hf_space_may_have(struct hf_space *space, uint64_t nr)
+{
+    uint32_t moves = atomic_load(&space->moves);
+
+    return hf_space_possible(space) >= nr || moves % 2 != 0 || moves != atomic_load(&space->moves);
 }
 
 /* ---- thin volumes */
@@ -328,12 +338,24 @@ void hf_space_free_now(struct hf_space *space, uint64_t blk, uint64_t nr)
         hf_space_free_later(space, blk, nr);
 }
 
+/* Under space.lock. All of it, or nothing for want of memory: then it is not discarded. */
+static void leave_to_discard(struct hf_space *space)
+{
+    if (hf_runs_grow(&space->durable, space->freed.nr) != 0)
+        return;
+    for (size_t i = 0; i < space->freed.nr; i++)
+        runs_add(&space->durable, space->freed.v[i].blk, space->freed.v[i].nr);
+    space->freed.nr = 0;
+}
+
 void hf_space_commit(struct hf_space *space)
 {
     uint64_t nr = 0;
     size_t kept = 0;
 
     hf_mutex_lock(&space->lock);
+    if (atomic_load(&space->discard))
+        leave_to_discard(space);
     for (size_t i = 0; i < space->freed.nr; i++) {
         struct hf_run run = space->freed.v[i];
 

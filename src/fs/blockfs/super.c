@@ -227,6 +227,7 @@ static struct hf_blockfs *fs_new(struct hf_super *sb)
 static int mount_header(struct hf_blockfs *fs)
 {
     struct hf_super *sb = fs->sb;
+    char unused[HF_BLOCKFS_ERR];
     int rc = hf_blockfs_header_read(fs->dev, fs->read_only, &fs->header, NULL, sb->error_text);
 
     if (rc != 0)
@@ -250,6 +251,8 @@ static int mount_header(struct hf_blockfs *fs)
 
         rc = hf_space_hole(&fs->space, blk, nr);
     }
+    if (rc == 0 && sb->discard)
+        atomic_store(&fs->space.discard, hf_blockfs_can_discard(fs, unused) == 0);
     return rc;
 }
 
@@ -344,6 +347,16 @@ static int blockfs_unmount(struct hf_super *sb)
     return rc != 0 ? rc : err;
 }
 
+static uint64_t free_blocks(struct hf_space *space)
+{
+    uint64_t nr;
+
+    hf_mutex_lock(&space->lock); /* what goes to the device moves under it */
+    nr = hf_space_possible(space);
+    hf_mutex_unlock(&space->lock);
+    return nr;
+}
+
 static int blockfs_statfs(struct hf_super *sb, struct hf_statfs *ret_statfs)
 {
     struct hf_blockfs *fs = hf_blockfs_of(sb);
@@ -351,7 +364,7 @@ static int blockfs_statfs(struct hf_super *sb, struct hf_statfs *ret_statfs)
                            .page_size = sb->page_size,
                            .blocks = fs->space.total - fs->space.holes,
                            .blocks_reserved = atomic_load(&fs->space.reserved),
-                           .blocks_free = hf_space_possible(&fs->space),
+                           .blocks_free = free_blocks(&fs->space),
                            .thin = fs->space.thin};
     struct hf_metadb_room room;
     uint64_t kept;
@@ -380,6 +393,7 @@ const struct hf_driver hf_blockfs_driver = {
     .sync = hf_blockfs_sync,
     .statfs = blockfs_statfs,
     .grow = hf_blockfs_grow,
+    .trim = hf_blockfs_trim,
     .lookup = hf_blockfs_lookup,
     .create = hf_blockfs_create,
     .link = hf_blockfs_link,

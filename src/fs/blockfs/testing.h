@@ -15,6 +15,7 @@
     X(skip_log_flush, "a commit does not flush the log")                                         \
     X(skip_checkpoint_flush, "the log is begun anew before its pages are durable in the tables") \
     X(reuse_before_commit, "freed blocks are used again while durable rows name them")           \
+    X(discard_before_commit, "freed blocks are discarded while durable rows name them")          \
     X(unlink_without_orphan, "the last name goes, and nothing says that the inode has to go")    \
     X(preallocate_as_written, "preallocated blocks are said to hold data")                       \
     X(store_beyond_size, "data beyond the size gets rows")
