@@ -338,7 +338,7 @@ static void left_behind_and_asked(void **state)
     struct mounted *m = *state;
     const char *mount[] = {"mount", m->volume, m->dir, NULL}, *umount[] = {"umount", m->dir, NULL};
     const char *ask[] = {"stat", m->dir, "--json", NULL}, *metrics[] = {"stat", m->dir, "--prometheus", NULL};
-    char said[8192];
+    static char said[1 << 17];
     int fd;
 
     assert_count(mounted_command(mount, said, sizeof(said)), 0);
