@@ -113,6 +113,7 @@ static void print_features(const struct hf_features *f)
                              : "hf_mmap(), slowly: by page protection");
     print_feature("system calls", f->volumes && f->syscalls, "mappings as their buffers: HF_MAP_SYSCALLS");
     print_feature("FUSE", f->volumes && f->mount, "volumes as directories, for any program");
+    print_feature("programs", f->volumes && f->run, "a volume for one program: holdfast run");
 }
 
 static void print_text(const struct hf_doctor *doctor)
@@ -172,6 +173,7 @@ static void print_json(const struct hf_doctor *doctor)
     hf_json_bool(features, "inline", doctor->features.inline_);
     hf_json_bool(features, "syscalls", doctor->features.syscalls);
     hf_json_bool(features, "fuse", doctor->features.mount);
+    hf_json_bool(features, "run", doctor->features.run);
     hf_json_add(root, "features", features);
     for (unsigned i = 0; i < doctor->nr; i++)
         hf_json_append(findings, finding_json(&doctor->findings[i]));

@@ -84,45 +84,6 @@ static void places_remove(const struct hf_run *run)
 
 /* ------------------------------------------------------------------ processes */
 
-static int status_of(pid_t pid)
-{
-    int status = 0;
-
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR)
-            return HF_CLI_FAILED;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-/* Returns the server's process id when it serves; -1: it failed and said why. */
-static pid_t server_start(struct hf_run *run)
-{
-    int ends[2];
-    char byte;
-    ssize_t n;
-    pid_t pid;
-
-    if (pipe(ends) < 0)
-        return hf_cli_fail_host(errno, "starting the server"), -1;
-    fflush(NULL);
-    pid = fork();
-    if (pid == 0) {
-        close(ends[0]);
-        setpgid(0, 0); /* what a terminal sends is for the program */
-        exit(hf_run_serve(run, ends[1]));
-    }
-    close(ends[1]);
-    while (pid > 0 && (n = read(ends[0], &byte, 1)) < 0 && errno == EINTR)
-        ;
-    close(ends[0]);
-    if (pid < 0)
-        return hf_cli_fail_host(errno, "starting the server"), -1;
-    if (n == 1)
-        return pid;
-    status_of(pid);
-    return -1;
-}
-
 static void preload(const char *library)
 {
     const char *others = getenv("LD_PRELOAD");
@@ -145,7 +106,7 @@ static int program_run(const struct hf_run *run, const char *library, bool insid
     if (pid > 0) {
         signal(SIGINT, SIG_IGN);
         signal(SIGQUIT, SIG_IGN);
-        return status_of(pid);
+        return hf_run_status_of(pid);
     }
     if (inside && chdir(run->dir) < 0)
         _exit(hf_cli_fail_host(errno, "%s", run->dir));
@@ -169,7 +130,7 @@ static void detach(const struct hf_run *run)
         _exit(127);
     }
     if (pid > 0)
-        status_of(pid);
+        hf_run_status_of(pid);
 }
 
 static int run_program(struct hf_run *run, bool inside, char **argv)
@@ -184,14 +145,14 @@ static int run_program(struct hf_run *run, bool inside, char **argv)
     status = hf_run_check(argv[0]);
     if (!status)
         status = places_make(run);
-    server = status ? -1 : server_start(run);
+    server = status ? -1 : hf_run_server_start(run);
     if (server < 0) {
         places_remove(run);
         return HF_CLI_FAILED;
     }
     status = program_run(run, library, inside, argv);
     kill(server, SIGTERM);
-    served = status_of(server);
+    served = hf_run_status_of(server);
     if (served > 128) {
         hf_cli_fail(strsignal(served - 128), NULL, "the process that served the volume died");
         detach(run);
@@ -205,6 +166,7 @@ static int run_program(struct hf_run *run, bool inside, char **argv)
 static int take_option(const struct hf_cli_command *cmd, struct hf_run *run, int opt)
 {
     static const char *const policies[] = {"sigbus", "wait", "reserve"};
+    static const char *const ways[] = {"any", "direct", "fusermount", "namespace"};
     uint64_t n = 0;
 
     switch (opt) {
@@ -230,6 +192,13 @@ static int take_option(const struct hf_cli_command *cmd, struct hf_run *run, int
                 return 0;
             }
         return hf_cli_usage(cmd, "--on-full is sigbus, wait or reserve, not '%s'", optarg);
+    case 'm':
+        for (int i = 0; i < 4; i++)
+            if (strcmp(optarg, ways[i]) == 0) {
+                run->mount_with = (enum hf_run_mount)i;
+                return 0;
+            }
+        return hf_cli_usage(cmd, "--mount-with is any, direct, fusermount or namespace, not '%s'", optarg);
     default:
         if (hf_run_inject_parse(optarg, &run->inject))
             return 0;
@@ -245,6 +214,7 @@ static int run_run(const struct hf_cli_command *cmd, int argc, char **argv)
                                             {"at", required_argument, NULL, 'a'},
                                             {"on-full", required_argument, NULL, 'f'},
                                             {"inject", required_argument, NULL, 'i'},
+                                            {"mount-with", required_argument, NULL, 'm'},
                                             {"stats", no_argument, NULL, 'S'},
                                             {"inside", no_argument, NULL, 'I'},
                                             {"help", no_argument, NULL, 'h'},
@@ -298,6 +268,10 @@ const struct hf_cli_command hf_cmd_run = {
         "                       sleeps until there is some; reserve: mmap, open and ftruncate say ENOSPC\n"
         "  --inject ERROR@WHERE:N[:GLOB]  the Nth store, write or fsync fails with ENOSPC, EDQUOT or EIO;\n"
         "                       GLOB: stores to files of that name only\n"
+        "  --mount-with=WAY     direct, fusermount or namespace (default: any: without root, fusermount3, or "
+        "if\n"
+        "                       that does not work, user and mount namespaces, whose mounts nobody else "
+        "sees)\n"
         "  --stats              say at the end what was served\n"
         "\n"
         "Not for statically linked programs, nor for those that change their user: nothing can be "

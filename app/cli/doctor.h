@@ -28,6 +28,7 @@ struct hf_features {
     bool inline_;  /* the storing thread serves its own faults */
     bool syscalls; /* mappings may be handed to system calls (HF_MAP_SYSCALLS) */
     bool mount;    /* FUSE can be had by this user */
+    bool run;      /* at least in a namespace: for holdfast run */
 };
 
 #define HF_DOCTOR_MAX 48

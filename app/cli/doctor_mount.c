@@ -3,71 +3,41 @@
  * doctor_mount.c - for holdfast doctor: FUSE and namespaces, as this user can have them.
  */
 #include "doctor.h"
+#include "namespace.h"
 #include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The program's path by PATH, in buf. */
-static bool find_program(const char *name, char *buf, size_t size)
-{
-    const char *path = getenv("PATH"), *end;
-
-    for (path = path && *path ? path : "/usr/bin:/bin"; path; path = *end ? end + 1 : NULL) {
-        end = strchrnul(path, ':');
-        snprintf(buf, size, "%.*s/%s", (int)(end - path), path, name);
-        if (access(buf, X_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
 static bool look_at_device(struct hf_doctor *d)
 {
-    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-    int error = fd < 0 ? errno : 0;
+    char why[HF_NAMESPACE_TEXT], fix[HF_NAMESPACE_TEXT];
     struct hf_finding *f;
 
-    if (fd >= 0) {
-        close(fd);
+    if (hf_namespace_device(why, fix)) {
         hf_doctor_add(d, "/dev/fuse", HF_VERDICT_OK, "can be opened");
         return true;
     }
-    f = hf_doctor_add(d, "/dev/fuse", HF_VERDICT_MISSING, "%s", strerror(error));
-    if (error == EACCES)
-        hf_doctor_fix(f, "as root: chmod 0666 /dev/fuse");
-    else if (error == EPERM)
-        hf_doctor_fix(f, "let the sandbox have it: docker run --device /dev/fuse");
-    else
-        hf_doctor_fix(f, "as root: modprobe fuse; for a container: docker run --device /dev/fuse");
+    f = hf_doctor_add(d, "/dev/fuse", HF_VERDICT_MISSING, "%s", why + strlen("/dev/fuse: "));
+    hf_doctor_fix(f, "%s", fix);
     return false;
 }
 
 static bool look_at_helper(struct hf_doctor *d)
 {
-    enum hf_verdict otherwise = geteuid() == 0 ? HF_VERDICT_NOTE : HF_VERDICT_MISSING;
+    char path[4096], why[HF_NAMESPACE_TEXT], fix[HF_NAMESPACE_TEXT];
+    bool privileged = hf_namespace_privileged();
     struct hf_finding *f;
-    struct stat st;
-    char path[4096];
 
-    if (!find_program("fusermount3", path, sizeof(path)) || stat(path, &st) != 0) {
-        f = hf_doctor_add(d, "fusermount3", otherwise, "is not there%s",
-                          geteuid() == 0 ? "; root can do without" : "");
-        hf_doctor_fix(f, "as root: apt-get install fuse3");
-        return geteuid() == 0;
+    if (hf_namespace_helper(path, sizeof(path), why, fix)) {
+        hf_doctor_add(d, "fusermount3", HF_VERDICT_OK, "%.120s", path);
+        return true;
     }
-    if (geteuid() != 0 && !(st.st_uid == 0 && (st.st_mode & S_ISUID))) {
-        f = hf_doctor_add(d, "fusermount3", otherwise, "%.120s is not setuid root", path);
-        hf_doctor_fix(f, "as root: chmod u+s %.120s", path);
-        return false;
-    }
-    hf_doctor_add(d, "fusermount3", HF_VERDICT_OK, "%.120s", path);
-    return true;
+    f = hf_doctor_add(d, "fusermount3", privileged ? HF_VERDICT_NOTE : HF_VERDICT_MISSING, "%s%s", why,
+                      privileged ? "; root can do without" : "");
+    hf_doctor_fix(f, "%s", fix);
+    return privileged;
 }
 
 static bool conf_allows_other(void)
@@ -122,50 +92,57 @@ static bool look_at_library(struct hf_doctor *d)
 
 /* ---------------------------------------------------------------- namespaces */
 
-/* Makes a user and a mount namespace in a child. Returns 0 or an errno. */
-static int try_namespaces(void)
+/* Mounts FUSE in namespaces, in a child. False: what was refused. */
+static bool try_namespaces(bool device, char ret_why[HF_NAMESPACE_TEXT])
 {
-    int status;
+    int ends[2];
+    ssize_t n;
     pid_t pid;
 
     fflush(stdout); /* the child must not print it again */
+    snprintf(ret_why, HF_NAMESPACE_TEXT, "no process can be started");
+    if (pipe(ends) < 0)
+        return false;
     pid = fork();
-    if (pid == 0)
-        _exit(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 ? 0 : errno);
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        return errno;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : EPERM;
+    if (pid == 0) {
+        ret_why[0] = '\0';
+        if (hf_namespace_enter(ret_why) == 0 && device)
+            hf_namespace_try_fuse("/", ret_why);
+        _exit(write(ends[1], ret_why, strlen(ret_why) + 1) < 0);
+    }
+    close(ends[1]);
+    n = pid < 0 ? -1 : read(ends[0], ret_why, HF_NAMESPACE_TEXT);
+    close(ends[0]);
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+    return n > 0 && ret_why[0] == '\0';
 }
 
-static void look_at_namespaces(struct hf_doctor *d)
+static bool look_at_namespaces(struct hf_doctor *d, bool device)
 {
-    int error = try_namespaces();
+    char why[HF_NAMESPACE_TEXT];
     struct hf_finding *f;
 
-    if (!error) {
-        hf_doctor_add(d, "namespaces", HF_VERDICT_OK, "user and mount namespaces can be made");
-        return;
+    if (try_namespaces(device, why)) {
+        hf_doctor_add(d, "namespaces", HF_VERDICT_OK, "user and mount namespaces can be made%s",
+                      device ? ", and FUSE mounted there" : "");
+        return true;
     }
-    f = hf_doctor_add(d, "namespaces", HF_VERDICT_NOTE, "user namespaces are refused: %s", strerror(error));
-    if (hf_doctor_read_number("/proc/sys/kernel/unprivileged_userns_clone", 1) == 0)
-        hf_doctor_fix(f, "as root: sysctl kernel.unprivileged_userns_clone=1");
-    else if (hf_doctor_read_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 0) == 1)
-        hf_doctor_fix(f, "as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0");
-    else if (hf_doctor_read_number("/proc/sys/user/max_user_namespaces", 1) == 0)
-        hf_doctor_fix(f, "as root: sysctl user.max_user_namespaces=15000");
-    else
-        hf_doctor_fix(f, "allow unshare in the sandbox; not needed where fusermount3 works");
+    f = hf_doctor_add(d, "namespaces", HF_VERDICT_NOTE, "%s", why);
+    hf_doctor_fix(f, "%s", hf_namespace_fix());
+    return false;
 }
 
 void hf_doctor_mount(struct hf_doctor *d)
 {
-    bool device, helper, library;
+    bool device, helper, library, namespaces;
 
     d->section = "FUSE";
     device = look_at_device(d);
     helper = look_at_helper(d);
     library = look_at_library(d);
     look_at_others(d);
+    namespaces = look_at_namespaces(d, device);
     d->features.mount = device && helper && library;
-    look_at_namespaces(d);
+    d->features.run = device && (helper || namespaces) && library;
 }

@@ -20,6 +20,14 @@ struct hf_run_inject {
     _Atomic uint64_t seen;
 };
 
+/* Whom to ask for the mount. */
+enum hf_run_mount {
+    HF_RUN_MOUNT_ANY = 0,    /* privileged: the kernel; else fusermount3, else a namespace */
+    HF_RUN_MOUNT_DIRECT,     /* the kernel, here */
+    HF_RUN_MOUNT_FUSERMOUNT, /* the program that is setuid root */
+    HF_RUN_MOUNT_NAMESPACE,  /* the kernel, in namespaces of this program's own */
+};
+
 struct hf_run {
     const char *volume; /* NULL: a temporary one */
     uint64_t size_bytes;
@@ -27,6 +35,7 @@ struct hf_run {
     const char *at; /* NULL: a temporary directory */
     enum hf_on_full on_full;
     bool stats;
+    enum hf_run_mount mount_with;
     struct hf_run_inject inject;
     char temp[64]; /* our directory */
     char socket[108];
@@ -38,10 +47,17 @@ int hf_run_check(const char *name);
 /* "ENOSPC@store:3:*.db". False: not that. */
 bool hf_run_inject_parse(char *text, struct hf_run_inject *ret_inject);
 /*
- * In a process of its own, that has called nothing of the library: formats the volume if it is a temporary
- * one, mounts, writes a byte to ready when programs can use it, and serves until SIGTERM. Returns its exit
- * status.
+ * Starts the process that serves, in each way to mount that mount_with allows until one works. Returns its
+ * id when programs can use the mount; -1: nothing serves, said.
  */
-int hf_run_serve(struct hf_run *run, int ready);
+pid_t hf_run_server_start(struct hf_run *run);
+/*
+ * In a process of its own, that has called nothing of the library: formats the volume if it is a temporary
+ * one, mounts, writes a byte of 0 to ready when programs can use it, and serves until SIGTERM. If mounting is
+ * refused, it says nothing, but writes why to ready. Returns its exit status.
+ */
+int hf_run_serve(struct hf_run *run, bool by_helper, int ready);
+/* Waits for the end of a process; its exit status, or 128 + n: signal n. */
+int hf_run_status_of(pid_t pid);
 
 #endif

@@ -88,11 +88,13 @@ static void say_refused(const struct hf_serve_event *event, void *arg)
             (long long)f->offset, (int)event->pid, (int)f->tid);
 }
 
+static int ready_fd; /* -1: it has been told */
+
 static void say_stats(const struct hf_server_stats *s, void *arg)
 {
     struct hf_run *run = arg;
 
-    if (!run->stats)
+    if (!run->stats || ready_fd >= 0) /* it was never ready */
         return;
     fprintf(stderr, "holdfast: processes %llu, mappings %llu, faults %llu, refused %llu, waited %llu\n",
             (unsigned long long)s->clients_seen, (unsigned long long)s->mappings,
@@ -101,25 +103,29 @@ static void say_stats(const struct hf_server_stats *s, void *arg)
 
 /* ------------------------------------------------------------------ serving */
 
-static int ready_fd;
-
 static void tell_ready(void *arg)
 {
     (void)arg;
     while (write(ready_fd, "", 1) < 0 && errno == EINTR)
         ;
     close(ready_fd);
+    ready_fd = -1;
 }
 
-int hf_run_serve(struct hf_run *run, int ready)
+int hf_run_serve(struct hf_run *run, bool by_helper, int ready)
 {
-    struct hf_mkfs_options mkfs = {.size_bytes = run->size_bytes, .block_size = run->block_size};
+    struct hf_mkfs_options mkfs = {.size_bytes = run->size_bytes,
+                                   .block_size = run->block_size,
+                                   .force = true /* a second way to mount */};
+    bool refused = false;
     struct hf_fuse_options opts = {
         .mmap = run->on_full == HF_ON_FULL_RESERVE ? HF_FUSE_MMAP_RESERVE : HF_FUSE_MMAP_LATE,
         .serve_at = run->socket,
         .serve = {.on_full = run->on_full, .refused = say_refused, .arg = run},
         .served = say_stats,
         .arg = run,
+        .by_helper = by_helper,
+        .ret_refused = &refused,
     };
     char error[HF_FUSE_TEXT] = "";
 
@@ -132,6 +138,8 @@ int hf_run_serve(struct hf_run *run, int ready)
         return hf_cli_fail(hf_cli_volume_error(run->volume_path), NULL, "cannot make a temporary volume");
     if (hf_fuse_serve(&opts, run->volume_path, run->dir, tell_ready, NULL, error) == 0)
         return HF_CLI_OK;
+    if (refused && write(ready, error, strlen(error)) > 0)
+        return HF_CLI_FAILED;
     return hf_cli_fail(error, NULL, "serving %s", run->volume_path);
 }
 #endif

@@ -28,6 +28,8 @@ struct hf_fuse_options {
     bool no_acl; /* POSIX ACLs are neither kept nor asked */
     struct hf_open_options open;
     char kernel[1024]; /* for libfuse, after a comma each */
+    bool by_helper;    /* by fusermount3, also if mount(2) would do */
+    bool *ret_refused; /* set if it failed because mounting was refused; may be NULL */
 
     /* Mappings in other processes (<holdfast/serve.h>): a socket to serve them on, or NULL. */
     const char *serve_at;

@@ -266,15 +266,35 @@ static void escape_name(const char *name, char *out, size_t size)
     out[used] = '\0';
 }
 
+#define OPTIONS_MAX 4096
+
+static void kernel_options(const struct hf_fuse *fuse, const char *more, char ret_options[OPTIONS_MAX])
+{
+    char name[2048];
+
+    escape_name(fuse->volume_path, name, sizeof(name));
+    snprintf(ret_options, OPTIONS_MAX, "default_permissions,subtype=holdfast,fsname=%s%s", name, more);
+}
+
+/* What libfuse makes of allow_root: the kernel lets all in, and libfuse only root and this user. */
+static void options_of_kernel(const struct hf_fuse *fuse, char ret_options[OPTIONS_MAX])
+{
+    const char *root = strstr(fuse->opts->kernel, ",allow_root");
+    char more[sizeof(fuse->opts->kernel) + 8];
+
+    snprintf(more, sizeof(more), "%.*s%s%s", root != NULL ? (int)(root - fuse->opts->kernel) : -1,
+             fuse->opts->kernel, root != NULL ? ",allow_other" : "",
+             root != NULL ? root + strlen(",allow_root") : "");
+    kernel_options(fuse, more, ret_options);
+}
+
 static int session_new(struct hf_fuse *fuse, char *error)
 {
-    char name[2048], options[4096];
+    char options[OPTIONS_MAX];
     const char *argv[] = {"holdfast", "-o", options};
     struct fuse_args args = FUSE_ARGS_INIT(3, (char **)(uintptr_t)argv);
 
-    escape_name(fuse->volume_path, name, sizeof(name));
-    snprintf(options, sizeof(options), "default_permissions,subtype=holdfast,fsname=%s%s", name,
-             fuse->opts->kernel);
+    kernel_options(fuse, fuse->opts->kernel, options);
     fuse->session = fuse_session_new(&args, &operations, sizeof(operations), fuse);
     fuse_opt_free_args(&args);
     if (fuse->session == NULL)
@@ -282,13 +302,38 @@ static int session_new(struct hf_fuse *fuse, char *error)
     return 0;
 }
 
+/* To libfuse a connection that is there already is a directory of this name. */
+static int session_attach(struct hf_fuse *fuse, char *error)
+{
+    char options[OPTIONS_MAX], name[32], said[HF_FUSE_TEXT];
+    int fd;
+
+    options_of_kernel(fuse, options);
+    fd = hf_fuse_mount_by_helper(fuse, options, said);
+    if (fd < 0)
+        return fail(error, fd, "%s", said);
+    fuse->attached = true;
+    snprintf(name, sizeof(name), "/dev/fd/%d", fd);
+    if (fuse_session_mount(fuse->session, name) == 0)
+        return 0;
+    close(fd);
+    return fail(error, -EPERM, "libfuse refuses the connection: %s", libfuse_said);
+}
+
 static int session_mount(struct hf_fuse *fuse, char *error)
 {
-    int r;
+    int r = 0;
 
-    if (fuse_session_mount(fuse->session, fuse->directory) != 0)
-        return fail(error, -EPERM, "cannot mount on %s: %s", fuse->directory,
-                    libfuse_said[0] != '\0' ? libfuse_said : "fusermount3 has said why");
+    if (fuse->opts->by_helper)
+        r = session_attach(fuse, error);
+    else if (fuse_session_mount(fuse->session, fuse->directory) != 0)
+        r = fail(error, -EPERM, "cannot mount on %s: %s", fuse->directory,
+                 libfuse_said[0] != '\0' ? libfuse_said : "fusermount3 has said why");
+    if (r < 0) {
+        if (fuse->opts->ret_refused != NULL)
+            *fuse->opts->ret_refused = true;
+        return r;
+    }
     r = hf_fuse_io_install(fuse);
     if (r < 0)
         return fail(error, r, "libfuse: %s", strerror(-r));
@@ -306,10 +351,15 @@ static void session_end(struct hf_fuse *fuse, bool lazily)
         close(fuse_session_fd(fuse->session));
         abandoned = fuse->session;
     } else {
-        fuse_session_unmount(fuse->session);
+        if (!fuse->attached)
+            fuse_session_unmount(fuse->session);
+        else if (hf_fuse_connected(fuse_session_fd(fuse->session)))
+            hf_fuse_unmount(fuse, true);
         fuse_session_destroy(fuse->session);
     }
     fuse->session = NULL;
+    if (fuse->helper >= 0)
+        close(fuse->helper);
     (void)abandoned;
 }
 
@@ -394,7 +444,7 @@ int hf_fuse_serve(const struct hf_fuse_options *opts, const char *path, const ch
         return fail(error, -ENOMEM, "out of memory");
     fuse->opts = opts;
     fuse->volume_path = path;
-    fuse->control = -1;
+    fuse->control = fuse->helper = -1;
     fuse->read_only = opts->open.flags & HF_OPEN_READ_ONLY;
     pthread_mutex_init(&fuse->files_lock, NULL);
     fuse_set_log_func(keep_log);

@@ -56,6 +56,8 @@ struct hf_fuse {
     struct fuse_session *session;
     int worker_left; /* eventfd: a worker has left its loop */
     int control;     /* listening socket, or -1 */
+    int helper;      /* to a fusermount3 that stays, or -1 */
+    bool attached;   /* mounted by fusermount3, not by libfuse */
     bool read_only;
 
     /* written by the worker that answers INIT, before answered */
@@ -110,6 +112,13 @@ int hf_fuse_io_install(struct hf_fuse *fuse);
 
 /* ---- status.c: what a server says of itself, NAME VALUE a line */
 void hf_fuse_status_print(FILE *out, struct hf_fuse *fuse);
+
+/* ---- mount.c */
+/* Mounts by fusermount3, with these options. Returns the connection's descriptor, or a negative errno and the
+ * helper's line. */
+int hf_fuse_mount_by_helper(struct hf_fuse *fuse, const char *options, char said[HF_FUSE_TEXT]);
+/* False: the mount of this connection is gone. */
+bool hf_fuse_connected(int fd);
 
 /* ---- unmount.c */
 /* Takes the mount away; lazy: also if it is in use. 0, -EBUSY, or what failed. Workers must be running. */

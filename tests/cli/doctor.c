@@ -79,6 +79,13 @@ static void expect(const struct report *report, const char *name, const char *ve
                 fixed ? fixed : "", fix ? fix : "");
 }
 
+static bool verdict_is(const struct report *report, const char *name, const char *verdict)
+{
+    const char *has = cJSON_GetStringValue(cJSON_GetObjectItem(finding_of(report, name), "verdict"));
+
+    return strcmp(has, verdict) == 0;
+}
+
 static bool feature(const struct report *report, const char *name)
 {
     const cJSON *item = cJSON_GetObjectItem(cJSON_GetObjectItem(report->root, "features"), name);
@@ -162,6 +169,21 @@ static void namespaces_refused(void **state)
     done(&report);
 }
 
+static int refuse_mount(void)
+{
+    return cli_refuse_call(SYS_mount);
+}
+
+/* A namespace in which nothing can be mounted, as AppArmor makes it, is none for holdfast run. */
+static void mounting_refused(void **state)
+{
+    struct report report = report_of(refuse_mount);
+
+    (void)state;
+    expect(&report, "namespaces", "note", NULL);
+    done(&report);
+}
+
 static int nobody_without_path(void)
 {
     int error = cli_become_nobody();
@@ -177,6 +199,9 @@ static void nobody_without_fusermount(void **state)
     report = report_of(nobody_without_path);
     expect(&report, "fusermount3", "missing", "apt-get install fuse3");
     assert_false(feature(&report, "fuse"));
+    assert_true(feature(&report, "run") ==
+                (verdict_is(&report, "/dev/fuse", "ok") && verdict_is(&report, "namespaces", "ok") &&
+                 verdict_is(&report, "libfuse", "ok")));
     assert_true(feature(&report, "volumes"));
     assert_count(report.status, 1);
     done(&report);
@@ -197,6 +222,7 @@ static void devices_hidden(void **state)
         strstr(cJSON_GetStringValue(cJSON_GetObjectItem(finding_of(&report, "userfaultfd"), "found")),
                "is not there"));
     assert_false(feature(&report, "fuse"));
+    assert_false(feature(&report, "run"));
     assert_count(report.status, 1);
     done(&report);
 }
@@ -292,6 +318,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(userfaultfd_refused),
         cmocka_unit_test(memfd_refused),
         cmocka_unit_test(namespaces_refused),
+        cmocka_unit_test(mounting_refused),
         cmocka_unit_test(nobody_without_fusermount),
         cmocka_unit_test(devices_hidden),
         cmocka_unit_test(limits_are_noted),

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * run_unprivileged.c - holdfast run and holdfast mount by a user without any privilege: through fusermount3,
+ * in namespaces of its own, and what is said when neither can be had.
+ *
+ * As root it becomes nobody for each command, in a mount namespace where /dev/fuse is everybody's, as it is
+ * on most machines; as another user it stays that user. What nobody must read is copied to where nobody can.
+ */
+#include "../cli/cli_run.h"
+#include "mounted.h"
+#include "target.h"
+
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#define NOBODY 65534
+
+static char place[64], victim[128], library[128], home[80], path_without[80];
+static bool helper_works, namespace_works;
+static struct cli_run last;
+
+static int as_user(void)
+{
+    return cli_become_nobody();
+}
+
+static int without_helper(void)
+{
+    return setenv("PATH", path_without, 1) < 0 ? -errno : cli_become_nobody();
+}
+
+/* No namespaces; and no_new_privs, so that no helper becomes root. */
+static int without_anything(void)
+{
+    int r = cli_become_nobody();
+
+    return r < 0 ? r : cli_refuse_call(SYS_unshare);
+}
+
+/* The command's exit status; what it said is in last. Skips where the surroundings cannot be had. */
+static int command(int (*prepare)(void), const char *const *args)
+{
+    cli_run_free(&last);
+    last = cli_run(prepare, args);
+    if (last.status == CLI_CANNOT)
+        skip();
+    return last.status;
+}
+
+static void expect(int (*prepare)(void), const char *const *args, int status)
+{
+    int got = command(prepare, args);
+
+    assert_that(got == status, "%s %s: status %d, not %d; it said: %s%s", args[0], args[1], got, status,
+                last.out, last.err);
+}
+
+static void expect_said(const char *said, const char *text)
+{
+    assert_that(strstr(said, text) != NULL, "'%s' is not in: %s", text, said);
+}
+
+/* A way of the victim, under a way to mount. */
+static void expect_victim(const char *with, const char *way, int status)
+{
+    const char *args[] = {"run",  "--size", "2M", "--block-size", "1K", with, "--stats", "--",
+                          victim, way,      NULL};
+
+    expect(as_user, args, status);
+}
+
+static void expect_script(int (*prepare)(void), const char *with, const char *script, int status)
+{
+    const char *args[] = {"run", "--size", "2M", with, "--", "sh", "-euc", script, "sh", victim, NULL};
+
+    expect(prepare, args, status);
+}
+
+static void skip_unless(bool works)
+{
+    if (!works)
+        skip();
+}
+
+/* ------------------------------------------------------------------ in either way */
+
+static void programs_keep_stores(const char *with)
+{
+    char dir[128];
+
+    expect_victim(with, "seed", 0);
+    expect_said(last.err, "processes 2,");
+    expect_victim(with, "full", 128 + SIGBUS);
+    expect_said(last.err, "store refused: ENOSPC: ");
+    expect_said(last.err, "/f at offset ");
+    expect_victim(with, "recovers", 0);
+    /* children, exec, the exit status; nothing is left */
+    expect_script(as_user, with,
+                  "test $(stat -c %u \"$HOLDFAST_DIR\") = $(id -u)\n"
+                  "\"$1\" seed; sh -c 'exec \"$1\" writes; exit 9' sh \"$1\" || r=$?\n"
+                  "printf %s \"$HOLDFAST_DIR\"; exit 7",
+                  7);
+    assert_that(sscanf(last.out, "%127s", dir) == 1 && strrchr(dir, '/') > dir + 5, "it says: %s", last.out);
+    assert_err(access(dir, F_OK) < 0 ? -errno : 0, ENOENT);
+    *strrchr(dir, '/') = '\0';
+    assert_err(access(dir, F_OK) < 0 ? -errno : 0, ENOENT);
+}
+
+/* A directory and a volume of the user's own, which stay. */
+static void volumes_stay(const char *with)
+{
+    char volume[200], dir[200];
+    const char *mkfs[] = {"mkfs", "--force", "--size", "2M", volume, NULL};
+    const char *run[] = {"run",      with, "--volume", volume, "--at", dir,
+                         "--inside", "--", victim,     "seed", NULL};
+    const char *cat[] = {"cat", volume, "f", NULL};
+
+    snprintf(volume, sizeof(volume), "%s/box.hf", home);
+    snprintf(dir, sizeof(dir), "%s/mnt", home);
+    expect(as_user, mkfs, 0);
+    expect(as_user, run, 0);
+    expect(as_user, cat, 0);
+    assert_int_equal(last.out[0], 'a');
+    assert_int_equal(last.out[1], 'e');
+    assert_ok(rmdir(dir) < 0 ? -errno : 0); /* nothing is mounted there any more */
+    assert_ok(mkdir(dir, 0755) < 0 ? -errno : 0);
+    if (geteuid() == 0)
+        assert_ok(chown(dir, NOBODY, NOBODY) < 0 ? -errno : 0);
+    assert_ok(unlink(volume) < 0 ? -errno : 0);
+}
+
+static void through_fusermount(void **state)
+{
+    (void)state;
+    skip_unless(helper_works);
+    programs_keep_stores("--mount-with=fusermount");
+    volumes_stay("--mount-with=fusermount");
+}
+
+static void in_a_namespace(void **state)
+{
+    (void)state;
+    skip_unless(namespace_works);
+    programs_keep_stores("--mount-with=namespace");
+    volumes_stay("--mount-with=namespace");
+}
+
+/* ------------------------------------------------------------------ which way */
+
+static void own_user_namespace(char *ret_name, size_t size)
+{
+    ssize_t n = readlink("/proc/self/ns/user", ret_name, size - 1);
+
+    ret_name[n > 0 ? n : 0] = '\0';
+}
+
+/* The program has its own ids and groups there, and none of the capabilities that the namespace gives. */
+static void a_namespace_gives_the_program_nothing(void **state)
+{
+    char ours[64], theirs[64] = "";
+
+    (void)state;
+    skip_unless(namespace_works);
+    expect_script(
+        as_user, "--mount-with=namespace",
+        "readlink /proc/self/ns/user; grep -q '^CapEff:.0*$' /proc/self/status\n"
+        "grep -q '^CapPrm:.0*$' /proc/self/status; grep -q '^CapBnd:.0*$' /proc/self/status\n"
+        "touch \"$HOLDFAST_DIR/mine\"; test -O \"$HOLDFAST_DIR/mine\" -a -G \"$HOLDFAST_DIR/mine\"\n"
+        "! umount \"$HOLDFAST_DIR\" 2>/dev/null; test -e \"$HOLDFAST_DIR/mine\"",
+        0);
+    own_user_namespace(ours, sizeof(ours));
+    sscanf(last.out, "%63s", theirs);
+    assert_true(theirs[0] != '\0' && strcmp(ours, theirs) != 0);
+}
+
+static void fusermount_first_then_a_namespace(void **state)
+{
+    char ours[64];
+
+    (void)state;
+    own_user_namespace(ours, sizeof(ours));
+    if (helper_works) {
+        expect_script(as_user, "--stats", "readlink /proc/self/ns/user", 0);
+        expect_said(last.out, ours);
+    }
+    skip_unless(namespace_works);
+    expect_script(without_helper, "--stats", "/bin/readlink /proc/self/ns/user", 0);
+    assert_null(strstr(last.out, ours));
+    assert_null(strstr(last.err, "cannot mount"));
+}
+
+static void a_volume_open_for_nobody_stays_so(void **state)
+{
+    char volume[200];
+    const char *mkfs[] = {"mkfs", "--force", "--size", "2M", volume, NULL};
+    const char *run[] = {"run", "--mount-with=namespace", "--volume", volume, "--", "true", NULL};
+
+    (void)state;
+    skip_unless(namespace_works);
+    snprintf(volume, sizeof(volume), "%s/closed.hf", home);
+    expect(as_user, mkfs, 0);
+    assert_ok(chmod(volume, 0) < 0 ? -errno : 0);
+    expect(as_user, run, 1); /* the namespace's capabilities would have opened it */
+    expect_said(last.err, "Permission denied");
+    assert_ok(unlink(volume) < 0 ? -errno : 0);
+}
+
+static void says_what_was_refused(void **state)
+{
+    const char *run[] = {"run", "--", victim, "seed", NULL};
+    const char *direct[] = {"run", "--mount-with=direct", "--", victim, "seed", NULL};
+    const char *wrong[] = {"run", "--mount-with=magic", "--", victim, "seed", NULL};
+
+    (void)state;
+    expect(without_anything, run, 1);
+    expect_said(last.err, "cannot mount through fusermount3: ");
+    expect_said(last.err, "cannot mount in a namespace: ");
+    expect_said(last.err, "'holdfast doctor' says what would mend it");
+    assert_null(strstr(last.err, "processes")); /* nothing was served */
+    expect(as_user, direct, 1);
+    expect_said(last.err, "cannot mount: ");
+    expect(as_user, wrong, 2);
+}
+
+/* ------------------------------------------------------------------ holdfast mount */
+
+static void mount_and_umount(void **state)
+{
+    char volume[200], dir[200], file[256];
+    const char *mkfs[] = {"mkfs", "--force", "--size", "2M", volume, NULL};
+    const char *mount[] = {"mount", volume, dir, NULL}, *umount[] = {"umount", dir, NULL};
+    const char *other[] = {"mount", "-o", "allow_other", volume, dir, NULL}, *stat[] = {"stat", dir, NULL};
+
+    (void)state;
+    skip_unless(helper_works);
+    snprintf(volume, sizeof(volume), "%s/box.hf", home);
+    snprintf(dir, sizeof(dir), "%s/mnt", home);
+    snprintf(file, sizeof(file), "%s/f", dir);
+    expect(as_user, mkfs, 0);
+    expect(as_user, mount, 0);
+    expect(as_user, stat, 0);
+    expect(as_user, mount, 1);
+    expect_said(last.err, "open already");
+    if (geteuid() == 0)
+        assert_err(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644) < 0 ? -errno : 0, EACCES);
+    expect(as_user, umount, 0);
+    expect(as_user, umount, 1);
+    expect(as_user, other, 1); /* /etc/fuse.conf does not allow it */
+    assert_ok(unlink(volume) < 0 ? -errno : 0);
+}
+
+/* ------------------------------------------------------------------ surroundings */
+
+static int copy(const char *from, char *ret_path, size_t size)
+{
+    const char *name = strrchr(from, '/');
+    int in = open(from, O_RDONLY | O_CLOEXEC), out;
+    char bytes[65536];
+    ssize_t n = -1;
+
+    snprintf(ret_path, size, "%s/%s", place, name ? name + 1 : from);
+    out = open(ret_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+    while (in >= 0 && out >= 0 && (n = read(in, bytes, sizeof(bytes))) > 0)
+        if (write(out, bytes, (size_t)n) != n)
+            n = -1;
+    close(in);
+    close(out);
+    return n == 0 ? chmod(ret_path, 0755) : -1;
+}
+
+static int make_place(const char *lib, const char *program)
+{
+    char dir[160], shell[100];
+    uid_t user = geteuid() == 0 ? NOBODY : geteuid();
+
+    strcpy(place, "/tmp/holdfast-test-XXXXXX");
+    if (mkdtemp(place) == NULL || chmod(place, 0755) < 0 || copy(lib, library, sizeof(library)) < 0 ||
+        copy(program, victim, sizeof(victim)) < 0)
+        return -1;
+    snprintf(home, sizeof(home), "%s/home", place);
+    snprintf(dir, sizeof(dir), "%s/mnt", home);
+    snprintf(path_without, sizeof(path_without), "%s/bin", place);
+    snprintf(shell, sizeof(shell), "%s/sh", path_without);
+    if (mkdir(home, 0755) < 0 || mkdir(dir, 0755) < 0 || mkdir(path_without, 0755) < 0 ||
+        symlink("/bin/sh", shell) < 0)
+        return -1;
+    if (geteuid() == 0 && (chown(home, user, user) < 0 || chown(dir, user, user) < 0))
+        return -1;
+    return setenv("HOLDFAST_PRELOAD", library, 1);
+}
+
+static void remove_place(void)
+{
+    const char *const rm[] = {"rm", "-rf", "--one-file-system", place, NULL};
+
+    char dev[80];
+
+    snprintf(dev, sizeof(dev), "%s/dev", place);
+    umount2(dev, MNT_DETACH); /* it stays where it is bound */
+    if (place[0] != '\0')
+        mounted_run(rm, "/", 60);
+}
+
+/* In this process's own mount namespace. */
+static const char *everybodys_device(void)
+{
+    static char why[200];
+    char dir[80], node[100];
+
+    snprintf(dir, sizeof(dir), "%s/dev", place);
+    snprintf(node, sizeof(node), "%s/fuse", dir);
+    if (mkdir(dir, 0755) < 0 || mount("none", dir, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755") < 0 ||
+        mknod(node, S_IFCHR | 0666, makedev(10, 229)) < 0 || chmod(node, 0666) < 0 ||
+        mount(node, "/dev/fuse", NULL, MS_BIND, NULL) < 0) {
+        snprintf(why, sizeof(why), "/dev/fuse cannot be given to a user: %s", strerror(errno));
+        return why;
+    }
+    return NULL;
+}
+
+static bool works(const char *with)
+{
+    const char *args[] = {"run", with, "--size", "2M", "--", "true", NULL};
+    struct cli_run run = cli_run(as_user, args);
+    bool can = run.status == 0;
+
+    if (!can)
+        printf("# %s: %s", with, run.err);
+    cli_run_free(&run);
+    return can;
+}
+
+static bool page_faults_can_be_served(void)
+{
+    struct uffdio_api api = {
+        .api = UFFD_API, .features = UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | (1 << 14)};
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+    bool can = fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return can;
+}
+
+static const char *prepare_all(char **argv)
+{
+    const char *refused;
+
+    if (!page_faults_can_be_served())
+        return "no userfaultfd with UFFDIO_POISON (Linux 6.6)";
+    if (geteuid() == 0 && (refused = mounted_init(argv[1])) != NULL)
+        return refused;
+    cli_program(argv[1]);
+    if (make_place(argv[2], argv[3]) < 0)
+        return "no directory in /tmp";
+    if (geteuid() == 0 && (refused = everybodys_device()) != NULL)
+        return refused;
+    helper_works = works("--mount-with=fusermount");
+    namespace_works = works("--mount-with=namespace");
+    return helper_works || namespace_works ? NULL : "neither fusermount3 nor namespaces work for a user";
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(through_fusermount),
+        cmocka_unit_test(in_a_namespace),
+        cmocka_unit_test(a_namespace_gives_the_program_nothing),
+        cmocka_unit_test(fusermount_first_then_a_namespace),
+        cmocka_unit_test(a_volume_open_for_nobody_stays_so),
+        cmocka_unit_test(says_what_was_refused),
+        cmocka_unit_test(mount_and_umount),
+    };
+    const char *refused;
+    int status = 77;
+
+    if (argc < 4)
+        return 99;
+    refused = prepare_all(argv);
+    if (refused)
+        printf("skipped: %s\n", refused);
+    else
+        status = cmocka_run_group_tests_name("run_unprivileged", tests, NULL, NULL);
+    cli_run_free(&last);
+    remove_place();
+    return status;
+}
