@@ -27,6 +27,7 @@
 
 #define WAKE_SIGNAL SIGUSR1
 #define ANSWER_SECONDS 30
+#define CONTROL_SECONDS 20
 
 static const struct fuse_lowlevel_ops operations = {
     .init = hf_fuse_op_init,
@@ -176,9 +177,35 @@ static void flush_kernel(struct hf_fuse *fuse, struct ending *end)
     close(fd);
 }
 
+/* The socket goes before the mount does: the next mount may get the device's number, and with it the name. */
+static void control_close(struct hf_fuse *fuse)
+{
+    if (fuse->control >= 0)
+        close(fuse->control);
+    fuse->control = -1;
+}
+
+/* Somebody else's mount may be gone whose server does not know it yet: it will close its socket when it does.
+ * Without a socket all works, but nobody can ask. */
+static void control_open(struct hf_fuse *fuse)
+{
+    const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
+    struct stat st;
+
+    if (stat(fuse->directory, &st) < 0)
+        return;
+    for (int i = 0; i < CONTROL_SECONDS * 200; i++) {
+        fuse->control = hf_control_listen(st.st_dev);
+        if (fuse->control != -EADDRINUSE)
+            return;
+        nanosleep(&pause, NULL);
+    }
+}
+
 static void end_by_signal(struct hf_fuse *fuse, struct ending *end)
 {
     flush_kernel(fuse, end);
+    control_close(fuse);
     if (hf_fuse_unmount(fuse, false) == 0)
         return;
     end->lazily = hf_fuse_unmount(fuse, true) == 0;
@@ -196,11 +223,13 @@ static bool serve_client(struct hf_fuse *fuse, struct ending *end)
         line[0] = '\0';
     if (strcmp(line, "umount") == 0) {
         flush_kernel(fuse, end);
+        control_close(fuse);
         r = hf_fuse_unmount(fuse, false);
         if (r == 0) {
             end->client = fd;
             return true;
         }
+        control_open(fuse);
         dprintf(fd, "busy %s\n", strerror(-r));
     } else if (strcmp(line, "stat") == 0) {
         FILE *out = fdopen(fd, "w");
@@ -366,7 +395,6 @@ static void session_end(struct hf_fuse *fuse, bool lazily)
 static int serve_mounted(struct hf_fuse *fuse, int signals, void (*ready)(void *arg), void *arg,
                          struct ending *end, char *error)
 {
-    struct stat st;
     int r = hf_fuse_seek_start(fuse);
 
     if (r < 0)
@@ -379,10 +407,10 @@ static int serve_mounted(struct hf_fuse *fuse, int signals, void (*ready)(void *
         workers_stop(fuse);
         return fail(error, r, "the kernel does not talk to the server: %s", strerror(-r));
     }
-    if (stat(fuse->directory, &st) == 0)
-        fuse->control = hf_control_listen(st.st_dev);
+    control_open(fuse);
     ready(arg);
     wait_for_end(fuse, signals, end);
+    control_close(fuse);
     hf_fuse_seek_stop(fuse);
     workers_stop(fuse);
     return 0;
@@ -471,8 +499,6 @@ int hf_fuse_serve(const struct hf_fuse_options *opts, const char *path, const ch
     if (r == 0 && end.lost < 0)
         r = fail(error, end.lost, "the kernel could not hand over what mappings stored: %s",
                  strerror(-end.lost));
-    if (fuse->control >= 0)
-        close(fuse->control);
     tell_end(&end, r, error);
     close(signals);
     close(fuse->worker_left);

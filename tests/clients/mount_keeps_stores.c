@@ -356,6 +356,32 @@ static void left_behind_and_asked(void **state)
     expect_in_volume(m, "f", 0, 'd'); /* closed already when umount returns */
 }
 
+/* A mount is gone, and its server does not know it yet: the next one may have the device's number, by which
+ * the server is found. */
+static void a_server_that_ends_late(void **state)
+{
+    struct mounted *m = *state, next;
+    const char *umount[] = {"umount", next.dir, NULL};
+    char said[512];
+    pid_t waker;
+
+    mounted_make_named(&next, "next", VOLUME_BYTES, BLOCK);
+    mounted_start(m, NULL);
+    assert_ok(errno_of(kill(m->server, SIGSTOP)));
+    assert_ok(errno_of(umount2(m->dir, 0)));
+    waker = fork();
+    if (waker == 0) { /* while the next one starts; nothing depends on when */
+        usleep(200 * 1000);
+        _exit(kill(m->server, SIGCONT));
+    }
+    mounted_start(&next, NULL);
+    expect_exit_0(waker);
+    assert_count(mounted_wait(m), 0);
+    assert_that(mounted_command(umount, said, sizeof(said)) == 0, "it says: %s", said);
+    assert_count(mounted_wait(&next), 0);
+    mounted_clear(&next);
+}
+
 static void read_only(void **state)
 {
     struct mounted *m = *state;
@@ -420,6 +446,7 @@ int main(int argc, char **argv)
         CASE(busy_mount_stays),
         CASE(umount_of_the_system_flushes),
         CASE(left_behind_and_asked),
+        CASE(a_server_that_ends_late),
         CASE(read_only),
         CASE(unused_space_goes_back_to_the_host),
     };

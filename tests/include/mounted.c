@@ -228,11 +228,16 @@ int mounted_command(const char *const *args, char *out, size_t out_size)
 
 void mounted_make(struct mounted *m, uint64_t size_bytes, uint32_t block_size)
 {
+    mounted_make_named(m, "mounted", size_bytes, block_size);
+}
+
+void mounted_make_named(struct mounted *m, const char *name, uint64_t size_bytes, uint32_t block_size)
+{
     struct hf_mkfs_options opts = {.size_bytes = size_bytes, .block_size = block_size, .force = true};
     char what[64];
 
     memset(m, 0, sizeof(*m));
-    snprintf(what, sizeof(what), "mounted-%d", (int)outer_pid);
+    snprintf(what, sizeof(what), "%.40s-%d", name, (int)outer_pid);
     temp_path(what, m->volume, sizeof(m->volume));
     snprintf(m->dir, sizeof(m->dir), "%s.d", m->volume);
     assert_ok(hf_mkfs(m->volume, &opts));

@@ -29,6 +29,8 @@ const char *mounted_serves_mappings(void);
 
 /* A new volume, not yet served; mounted_start() serves it. options: for -o; NULL: none. Each asserts. */
 void mounted_make(struct mounted *m, uint64_t size_bytes, uint32_t block_size);
+/* A second one needs a name of its own. */
+void mounted_make_named(struct mounted *m, const char *name, uint64_t size_bytes, uint32_t block_size);
 void mounted_start(struct mounted *m, const char *options);
 /* SIGTERM, and the server's exit status; 128 + n: signal n. */
 int mounted_stop(struct mounted *m);
