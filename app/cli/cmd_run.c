@@ -202,7 +202,7 @@ static int take_option(const struct hf_cli_command *cmd, struct hf_run *run, int
     default:
         if (hf_run_inject_parse(optarg, &run->inject))
             return 0;
-        return hf_cli_usage(cmd, "--inject wants ENOSPC|EDQUOT|EIO@store:N[:GLOB], or @write:N, @fsync:N");
+        return hf_cli_usage(cmd, "--inject wants ENOSPC|EDQUOT|EIO@store|write|fsync:N[:GLOB]");
     }
 }
 
@@ -267,7 +267,7 @@ const struct hf_cli_command hf_cmd_run = {
         "thread\n"
         "                       sleeps until there is some; reserve: mmap, open and ftruncate say ENOSPC\n"
         "  --inject ERROR@WHERE:N[:GLOB]  the Nth store, write or fsync fails with ENOSPC, EDQUOT or EIO;\n"
-        "                       GLOB: stores to files of that name only\n"
+        "                       GLOB: only those of files with such a name or path count\n"
         "  --mount-with=WAY     direct, fusermount or namespace (default: any: without root, fusermount3, or "
         "if\n"
         "                       that does not work, user and mount namespaces, whose mounts nobody else "

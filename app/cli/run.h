@@ -9,12 +9,10 @@
 #include "cli.h"
 #include <stdatomic.h>
 
-enum hf_run_where { HF_RUN_STORE = 0, HF_RUN_WRITE, HF_RUN_FSYNC };
-
 /* --inject */
 struct hf_run_inject {
     int error; /* negative; 0: nothing */
-    enum hf_run_where where;
+    enum hf_fuse_call where;
     uint64_t nth;
     const char *glob; /* NULL: any file */
     _Atomic uint64_t seen;
@@ -44,7 +42,7 @@ struct hf_run {
 
 /* Could the program be run with a library preloaded? HF_CLI_OK, or HF_CLI_FAILED, said. */
 int hf_run_check(const char *name);
-/* "ENOSPC@store:3:*.db". False: not that. */
+/* "ENOSPC@fsync:3:*.db". False: not that. */
 bool hf_run_inject_parse(char *text, struct hf_run_inject *ret_inject);
 /*
  * Starts the process that serves, in each way to mount that mount_with allows until one works. Returns its

@@ -33,46 +33,32 @@ bool hf_run_inject_parse(char *text, struct hf_run_inject *ret_inject)
     for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
         if (strcmp(text, errors[i].name) == 0)
             ret_inject->error = errors[i].error;
-    ret_inject->where = HF_RUN_FSYNC + 1;
+    ret_inject->where = HF_FUSE_CALL_FSYNC + 1;
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
         if (strcmp(where, places[i]) == 0)
-            ret_inject->where = (enum hf_run_where)i;
+            ret_inject->where = (enum hf_fuse_call)i;
     errno = 0;
     ret_inject->nth = strtoull(nth, &end, 10);
     ret_inject->glob = glob;
-    return ret_inject->error != 0 && ret_inject->where <= HF_RUN_FSYNC && errno == 0 && *end == '\0' &&
-           end != nth && nth[0] != '-' && ret_inject->nth > 0 &&
-           (glob == NULL || ret_inject->where == HF_RUN_STORE);
+    return ret_inject->error != 0 && ret_inject->where <= HF_FUSE_CALL_FSYNC && errno == 0 && *end == '\0' &&
+           end != nth && nth[0] != '-' && ret_inject->nth > 0;
 }
 
-static int count_down(struct hf_run_inject *inject)
+/* A pattern is one for paths or for the last part of them. */
+static bool named(const char *path, const char *glob)
 {
-    return atomic_fetch_add(&inject->seen, 1) + 1 == inject->nth ? inject->error : 0;
+    const char *slash = strrchr(path, '/');
+
+    return glob == NULL || fnmatch(glob, path, 0) == 0 || (slash != NULL && fnmatch(glob, slash + 1, 0) == 0);
 }
 
-static bool named(const char *name, const char *glob)
+static int inject(enum hf_fuse_call call, const char *path, void *arg)
 {
-    const char *slash = strrchr(name, '/');
+    struct hf_run_inject *in = &((struct hf_run *)arg)->inject;
 
-    return glob == NULL || fnmatch(glob, name, 0) == 0 ||
-           fnmatch(glob, slash != NULL ? slash + 1 : name, 0) == 0;
-}
-
-static int inject_store(const struct hf_serve_event *store, void *arg)
-{
-    struct hf_run *run = arg;
-
-    return run->inject.where == HF_RUN_STORE && named(store->name, run->inject.glob)
-               ? count_down(&run->inject)
-               : 0;
-}
-
-static int inject_call(enum hf_fuse_call call, void *arg)
-{
-    struct hf_run *run = arg;
-    enum hf_run_where where = call == HF_FUSE_CALL_WRITE ? HF_RUN_WRITE : HF_RUN_FSYNC;
-
-    return run->inject.where == where ? count_down(&run->inject) : 0;
+    if (call != in->where || !named(path, in->glob))
+        return 0;
+    return atomic_fetch_add(&in->seen, 1) + 1 == in->nth ? in->error : 0;
 }
 
 /* ------------------------------------------------------------------ what is said */
@@ -130,10 +116,8 @@ int hf_run_serve(struct hf_run *run, bool by_helper, int ready)
     char error[HF_FUSE_TEXT] = "";
 
     ready_fd = ready;
-    if (run->inject.error != 0) {
-        opts.serve.inject = inject_store;
-        opts.inject = inject_call;
-    }
+    if (run->inject.error != 0)
+        opts.inject = inject;
     if (run->volume == NULL && hf_mkfs(run->volume_path, &mkfs) < 0)
         return hf_cli_fail(hf_cli_volume_error(run->volume_path), NULL, "cannot make a temporary volume");
     if (hf_fuse_serve(&opts, run->volume_path, run->dir, tell_ready, NULL, error) == 0)

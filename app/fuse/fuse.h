@@ -20,7 +20,7 @@ enum hf_fuse_cache {
 };
 
 /* What can be made to fail. */
-enum hf_fuse_call { HF_FUSE_CALL_WRITE, HF_FUSE_CALL_FSYNC };
+enum hf_fuse_call { HF_FUSE_CALL_STORE = 0, HF_FUSE_CALL_WRITE, HF_FUSE_CALL_FSYNC };
 
 struct hf_fuse_options {
     enum hf_fuse_mmap mmap;
@@ -34,8 +34,10 @@ struct hf_fuse_options {
     /* Mappings in other processes (<holdfast/serve.h>): a socket to serve them on, or NULL. */
     const char *serve_at;
     struct hf_server_options serve;
-    /* Before a write or fsync of a program: 0, or -errno that it gets. May be NULL. */
-    int (*inject)(enum hf_fuse_call call, void *arg);
+    /* Before a write, fsync or msync of a program, and before a store of it that faults: 0, or -errno that it
+     * gets (of a store: as hf_server_options.inject, which this is instead of). path: of the file as it is
+     * called now, absolute; "" if it has no name. From any thread. May be NULL. */
+    int (*inject)(enum hf_fuse_call call, const char *path, void *arg);
     /* At the end, before clients are taken leave of; may be NULL. */
     void (*served)(const struct hf_server_stats *stats, void *arg);
     void *arg; /* of the two */

@@ -77,7 +77,7 @@ static struct hf_node *entry_node(struct listing *l, const struct hf_dirent *ent
     if (!l->plus || strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0 ||
         hf_node_lookup(l->dir, entry->name, &node) < 0)
         return NULL; /* gone since: its name was there when it was read */
-    if (hf_fuse_entry(hf_fuse_of(l->req), node, e) == 0)
+    if (hf_fuse_entry(hf_fuse_of(l->req), l->dir, entry->name, node, e) == 0)
         return node;
     hf_node_put(node, 1);
     return NULL;

@@ -164,7 +164,7 @@ void hf_fuse_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode
     hf_fuse_acl_done(&birth);
     hf_fuse_count(fuse, create, 1);
     if (r == 0) {
-        r = hf_fuse_entry(fuse, node, &e);
+        r = hf_fuse_entry(fuse, dir, name, node, &e);
         if (r == 0)
             r = finish_open(fuse, file, fi);
         else
@@ -192,17 +192,6 @@ void hf_fuse_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
 
 /* ---- errors and durability */
 
-/* Fault injection: true if the request was answered with an error. */
-static bool refuse(fuse_req_t req, enum hf_fuse_call call)
-{
-    const struct hf_fuse_options *opts = hf_fuse_of(req)->opts;
-    int r = opts->inject != NULL ? opts->inject(call, opts->arg) : 0;
-
-    if (r < 0)
-        fuse_reply_err(req, -r);
-    return r < 0;
-}
-
 void hf_fuse_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
@@ -214,9 +203,8 @@ void hf_fuse_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_
 {
     struct hf_file *file = hf_fuse_file(fi);
 
-    (void)ino;
     hf_fuse_count(hf_fuse_of(req), fsync, 1);
-    if (refuse(req, HF_FUSE_CALL_FSYNC))
+    if (hf_fuse_refuse(req, HF_FUSE_CALL_FSYNC, ino))
         return;
     fuse_reply_err(req, -(datasync ? hf_fdatasync(file) : hf_fsync(file)));
 }
@@ -247,9 +235,8 @@ void hf_fuse_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t si
     unsigned tries = 0;
     ssize_t n;
 
-    (void)ino;
     hf_fuse_count(fuse, write, 1);
-    if (refuse(req, HF_FUSE_CALL_WRITE))
+    if (hf_fuse_refuse(req, HF_FUSE_CALL_WRITE, ino))
         return;
     if (!fi->writepage &&
         fuse_req_ctx(req)->uid != 0) /* the kernel leaves it to us where it caches nothing */

@@ -68,9 +68,12 @@ void hf_fuse_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, s
 
 int hf_fuse_mappings_start(struct hf_fuse *fuse)
 {
-    const struct hf_fuse_options *o = fuse->opts;
+    struct hf_server_options serve = fuse->opts->serve;
 
-    return o->serve_at == NULL ? 0 : hf_server_new(fuse->volume, o->serve_at, &o->serve, &fuse->server);
+    hf_fuse_inject_serve(fuse, &serve);
+    return fuse->opts->serve_at == NULL
+               ? 0
+               : hf_server_new(fuse->volume, fuse->opts->serve_at, &serve, &fuse->server);
 }
 
 void hf_fuse_mappings_stop(struct hf_fuse *fuse)

@@ -18,26 +18,28 @@ static double attr_timeout(const struct stat *st)
     return S_ISREG(st->st_mode) ? 0 : KEEP_SECONDS;
 }
 
-int hf_fuse_entry(struct hf_fuse *fuse, struct hf_node *node, struct fuse_entry_param *ret_entry)
+int hf_fuse_entry(struct hf_fuse *fuse, struct hf_node *dir, const char *name, struct hf_node *node,
+                  struct fuse_entry_param *ret_entry)
 {
     struct fuse_entry_param e = {.entry_timeout = KEEP_SECONDS};
     int r = hf_node_stat(node, &e.attr);
 
     if (r < 0)
         return r;
+    hf_fuse_name_note(fuse, dir, name, e.attr.st_ino);
     e.ino = node == fuse->root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)node;
     e.attr_timeout = attr_timeout(&e.attr);
     *ret_entry = e;
     return 0;
 }
 
-/* Answers with a node whose reference becomes the kernel's, or with the error r. */
-static void reply_node(fuse_req_t req, int r, struct hf_node *node)
+/* Answers with the node that is called name in dir, whose reference becomes the kernel's, or with the error r. */
+static void reply_node(fuse_req_t req, int r, struct hf_node *dir, const char *name, struct hf_node *node)
 {
     struct fuse_entry_param e;
 
     if (r == 0) {
-        r = hf_fuse_entry(hf_fuse_of(req), node, &e);
+        r = hf_fuse_entry(hf_fuse_of(req), dir, name, node, &e);
         if (r < 0)
             hf_node_put(node, 1);
     }
@@ -54,8 +56,8 @@ static void reply_status(fuse_req_t req, int r)
 
 void hf_fuse_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    struct hf_node *node = NULL;
-    int r = hf_node_lookup(hf_fuse_node(req, parent), name, &node);
+    struct hf_node *dir = hf_fuse_node(req, parent), *node = NULL;
+    int r = hf_node_lookup(dir, name, &node);
 
     hf_fuse_count(hf_fuse_of(req), lookup, 1);
     if (r == -ENOENT) {
@@ -64,7 +66,7 @@ void hf_fuse_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         fuse_reply_entry(req, &nobody);
         return;
     }
-    reply_node(req, r, node);
+    reply_node(req, r, dir, name, node);
 }
 
 void hf_fuse_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -183,7 +185,7 @@ void hf_fuse_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
     }
     hf_fuse_acl_done(&birth);
     hf_fuse_count(hf_fuse_of(req), create, 1);
-    reply_node(req, r, node);
+    reply_node(req, r, dir, name, node);
 }
 
 void hf_fuse_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -194,20 +196,20 @@ void hf_fuse_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 void hf_fuse_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
     struct hf_cred cred = hf_fuse_cred(req);
-    struct hf_node *node = NULL;
-    int r = hf_node_symlink(hf_fuse_node(req, parent), name, target, &cred, &node);
+    struct hf_node *dir = hf_fuse_node(req, parent), *node = NULL;
+    int r = hf_node_symlink(dir, name, target, &cred, &node);
 
     hf_fuse_count(hf_fuse_of(req), create, 1);
-    reply_node(req, r, node);
+    reply_node(req, r, dir, name, node);
 }
 
 void hf_fuse_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
 {
-    struct hf_node *node = hf_fuse_node(req, ino);
-    int r = hf_node_link(node, hf_fuse_node(req, newparent), newname);
+    struct hf_node *node = hf_fuse_node(req, ino), *dir = hf_fuse_node(req, newparent);
+    int r = hf_node_link(node, dir, newname);
 
     hf_fuse_count(hf_fuse_of(req), link, 1);
-    reply_node(req, r, r == 0 ? hf_node_get(node) : NULL);
+    reply_node(req, r, dir, newname, r == 0 ? hf_node_get(node) : NULL);
 }
 
 void hf_fuse_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -225,9 +227,15 @@ void hf_fuse_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 void hf_fuse_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
                        const char *newname, unsigned flags)
 {
+    struct hf_node *dir = hf_fuse_node(req, parent), *newdir = hf_fuse_node(req, newparent);
+    int r = hf_node_rename(dir, name, newdir, newname, flags);
+
     hf_fuse_count(hf_fuse_of(req), rename, 1);
-    reply_status(
-        req, hf_node_rename(hf_fuse_node(req, parent), name, hf_fuse_node(req, newparent), newname, flags));
+    if (r == 0) {
+        hf_fuse_name_look(hf_fuse_of(req), newdir, newname);
+        hf_fuse_name_look(hf_fuse_of(req), dir, name); /* RENAME_EXCHANGE */
+    }
+    reply_status(req, r);
 }
 
 void hf_fuse_op_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -484,6 +484,8 @@ int hf_fuse_serve(const struct hf_fuse_options *opts, const char *path, const ch
     signals = signalfd(-1, &set, SFD_CLOEXEC);
     fuse->worker_left = eventfd(0, EFD_CLOEXEC);
     r = signals < 0 || fuse->worker_left < 0 ? fail(error, -errno, "%s", strerror(errno)) : 0;
+    if (r == 0 && hf_fuse_names_new(fuse) < 0)
+        r = fail(error, -ENOMEM, "%s", strerror(ENOMEM));
     if (r == 0)
         r = open_all(fuse, directory, error);
     if (r == 0)
@@ -503,6 +505,7 @@ int hf_fuse_serve(const struct hf_fuse_options *opts, const char *path, const ch
     close(signals);
     close(fuse->worker_left);
     pthread_mutex_destroy(&fuse->files_lock);
+    hf_fuse_names_free(fuse);
     free(fuse);
     return r;
 }

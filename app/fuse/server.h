@@ -78,6 +78,8 @@ struct hf_fuse {
     pthread_mutex_t files_lock;
     struct hf_fuse_file *files; /* guarded by files_lock: all that is open */
 
+    struct hf_fuse_names *names; /* set at init; NULL: nothing is injected */
+
 #define X(name) _Atomic uint64_t nr_##name;
     HF_FUSE_COUNTERS(X)
 #undef X
@@ -125,8 +127,9 @@ bool hf_fuse_connected(int fd);
 int hf_fuse_unmount(struct hf_fuse *fuse, bool lazy);
 
 /* ---- ops_names.c */
-/* Fills what the kernel is told of a node. Takes over no reference. */
-int hf_fuse_entry(struct hf_fuse *fuse, struct hf_node *node, struct fuse_entry_param *ret_entry);
+/* Fills what the kernel is told of the node that is called name in dir. Takes over no reference. */
+int hf_fuse_entry(struct hf_fuse *fuse, struct hf_node *dir, const char *name, struct hf_node *node,
+                  struct fuse_entry_param *ret_entry);
 void hf_fuse_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void hf_fuse_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
 void hf_fuse_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
@@ -164,6 +167,17 @@ struct hf_fuse_file *hf_fuse_file_new(struct hf_fuse *fuse, struct hf_file *file
 int hf_fuse_file_free(struct hf_fuse *fuse, struct hf_fuse_file *f);
 /* Closes what the kernel has not; returns the first error. Workers have ended. */
 int hf_fuse_files_close(struct hf_fuse *fuse);
+
+/* ---- inject.c: where opts->inject is NULL, these do nothing */
+int hf_fuse_names_new(struct hf_fuse *fuse); /* 0 or -ENOMEM */
+void hf_fuse_names_free(struct hf_fuse *fuse);
+/* ino is called name in dir from now on. */
+void hf_fuse_name_note(struct hf_fuse *fuse, struct hf_node *dir, const char *name, uint64_t ino);
+/* The same, of what has that name by now. */
+void hf_fuse_name_look(struct hf_fuse *fuse, struct hf_node *dir, const char *name);
+/* True: the request was answered with an error. */
+bool hf_fuse_refuse(fuse_req_t req, enum hf_fuse_call call, fuse_ino_t ino);
+void hf_fuse_inject_serve(struct hf_fuse *fuse, struct hf_server_options *serve);
 
 /* ---- space.c */
 /* r is what a request for space returned. True: it may be different now, ask once more. *tries: 0 at first.

@@ -54,6 +54,9 @@ struct hf_server_options {
     void (*refused)(const struct hf_serve_event *event, void *arg);
     /* Before a store of a client is decided: 0, or -ENOSPC, -EDQUOT, -EIO to refuse it. May be NULL. */
     int (*inject)(const struct hf_serve_event *store, void *arg);
+    /* Before msync(MS_SYNC) of a range of a file by a client, of which fault tells inode and offset: 0, or
+     * -errno that it gets; then nothing was written. May be NULL. */
+    int (*inject_sync)(const struct hf_serve_event *sync, void *arg);
     void *arg;
 };
 

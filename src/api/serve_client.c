@@ -341,9 +341,18 @@ static int do_protect(struct hf_conn *c, struct call *call)
 
 static int sync_area(struct hf_conn *c, struct hf_vm_file *file, hf_off_t off, size_t len, int prot)
 {
-    (void)c;
+    const struct hf_server_options *o = &c->server->options;
+    char name[HF_SERVE_NAME_LEN];
+    struct hf_serve_event event = {
+        .fault = {.ino = hf_mapping_ino(file->mapping), .offset = off}, .pid = c->pid, .name = name};
+    int err = 0;
+
     (void)prot;
-    return hf_vfs_fsync(file_of(file), off, off + (hf_off_t)len, true);
+    if (o->inject_sync != NULL) {
+        name_of(c, event.fault.ino, name);
+        err = o->inject_sync(&event, o->arg);
+    }
+    return err ? err : hf_vfs_fsync(file_of(file), off, off + (hf_off_t)len, true);
 }
 
 static int do_fault_in(struct hf_conn *c, struct call *call)

@@ -73,6 +73,15 @@ static void injected(void **state)
     expect("--inject=EIO@nothing:1", "seed", 2);
 }
 
+static void injected_by_name(void **state)
+{
+    (void)state;
+    expect("--inject=EDQUOT@write:2:*.db", "named-writes", 0);
+    expect("--inject=EIO@fsync:2:*/d/*", "named-syncs", 0);
+    expect("--inject=EIO@store:1:f07", "named-stores", 0);
+    expect("--inject=EIO@fsync:1:*/f/*", "seed", 0);
+}
+
 static void server_dies(void **state)
 {
     (void)state;
@@ -108,7 +117,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_seed),          cmocka_unit_test(refused_with_one_line),
         cmocka_unit_test(waits_or_reserves), cmocka_unit_test(injected),
-        cmocka_unit_test(server_dies),       cmocka_unit_test(static_programs),
+        cmocka_unit_test(injected_by_name),  cmocka_unit_test(server_dies),
+        cmocka_unit_test(static_programs),
     };
     const char *refused;
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -164,6 +165,80 @@ static int writes(void)
     return 0;
 }
 
+static int make_dir(const char *name)
+{
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s/%s", getenv("HOLDFAST_DIR"), name);
+    return mkdir(path, 0755);
+}
+
+static int rename_to(const char *from, const char *to)
+{
+    char paths[2][512];
+
+    snprintf(paths[0], sizeof(paths[0]), "%s/%s", getenv("HOLDFAST_DIR"), from);
+    snprintf(paths[1], sizeof(paths[1]), "%s/%s", getenv("HOLDFAST_DIR"), to);
+    return rename(paths[0], paths[1]);
+}
+
+/* The second write to a *.db, whatever is written elsewhere; a file is what it is called now. */
+static int named_writes(void)
+{
+    int db = open_file("a.db"), log = open_file("x.log");
+
+    for (int i = 0; i < 5; i++)
+        CHECK(write(log, "l", 1) == 1);
+    CHECK(write(db, "a", 1) == 1);
+    CHECK(write(log, "l", 1) == 1 && rename_to("x.log", "x.db") == 0);
+    CHECK(write(log, "l", 1) < 0 && errno == EDQUOT);
+    CHECK(write(log, "l", 1) == 1 && write(db, "a", 1) == 1);
+    CHECK(lseek(log, 0, SEEK_END) == 7);
+    return 0;
+}
+
+/* The second sync of something below a directory d, which has got that name later; msync is one. */
+static int named_syncs(void)
+{
+    int made = make_dir("e"), inside = open_file("e/f"), outside = open_file("d.f");
+    char *m = map(inside, PAGE);
+
+    CHECK(made == 0 && m != MAP_FAILED && ftruncate(inside, PAGE) == 0 && write(outside, "o", 1) == 1);
+    CHECK(fsync(inside) == 0 && rename_to("e", "d") == 0);
+    m[0] = 'i';
+    CHECK(fsync(outside) == 0 && fsync(inside) == 0 && fdatasync(outside) == 0);
+    m[1] = 'i';
+    CHECK(msync(m, PAGE, MS_SYNC) < 0 && errno == EIO);
+    CHECK(msync(m, PAGE, MS_SYNC) == 0 && fsync(inside) == 0);
+    return 0;
+}
+
+/* A store to one of many mapped files. */
+static int named_stores(void)
+{
+    char name[16];
+    char *maps[64];
+
+    for (int i = 0; i < 64; i++) {
+        int fd;
+
+        snprintf(name, sizeof(name), "f%02d", i);
+        fd = open_file(name);
+        CHECK(ftruncate(fd, PAGE) == 0);
+        maps[i] = map(fd, PAGE);
+        CHECK(maps[i] != MAP_FAILED && close(fd) == 0);
+    }
+    CHECK(signal(SIGBUS, on_bus) == SIG_DFL);
+    if (sigsetjmp(refused, 1) != 0) {
+        maps[7][0] = 's'; /* only the first */
+        return 0;
+    }
+    for (int i = 63; i > 7; i--)
+        maps[i][0] = 's';
+    maps[7][0] = 's';
+    return 1;
+}
+
 /* Who listens on the socket beside the mount. */
 static pid_t server_of(void)
 {
@@ -207,8 +282,16 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(void);
-    } ways[] = {{"seed", seed},       {"full", full},     {"recovers", recovers}, {"waits", waits},
-                {"reserve", reserve}, {"writes", writes}, {"orphan", orphan}};
+    } ways[] = {{"seed", seed},
+                {"full", full},
+                {"recovers", recovers},
+                {"waits", waits},
+                {"reserve", reserve},
+                {"writes", writes},
+                {"orphan", orphan},
+                {"named-writes", named_writes},
+                {"named-syncs", named_syncs},
+                {"named-stores", named_stores}};
 
     for (size_t i = 0; argc == 2 && i < sizeof(ways) / sizeof(ways[0]); i++)
         if (strcmp(argv[1], ways[i].name) == 0)
