@@ -26,6 +26,13 @@
 
 #define DISCARD_ALIGN 4096
 
+#ifdef HF_TESTING
+struct hf_dev_host hf_test_dev_host = {pread, pwrite, fdatasync};
+#define HOST(call) hf_test_dev_host.call
+#else
+#define HOST(call) call
+#endif
+
 struct hf_device_file {
     struct hf_device base;
     int fd; /* set at init; -1 in a forked child */
@@ -52,7 +59,7 @@ static int file_read(struct hf_device *dev, void *buf, size_t len, hf_off_t off)
     if (!hf_dev_range_ok(dev, off, len))
         return -EIO;
     while (len) {
-        ssize_t got = pread(to_file(dev)->fd, to, len, off);
+        ssize_t got = HOST(pread)(to_file(dev)->fd, to, len, off);
 
         if (got < 0 && errno == EINTR)
             continue;
@@ -75,10 +82,10 @@ static int file_write(struct hf_device *dev, const void *buf, size_t len, hf_off
     if (!hf_dev_range_ok(dev, off, len))
         return -EIO;
     while (len) {
-        ssize_t put = pwrite(to_file(dev)->fd, from, len, off);
+        ssize_t put = HOST(pwrite)(to_file(dev)->fd, from, len, off);
 
         if (put < 0 && errno == EFBIG && hf_fsize_lift(&old)) {
-            put = pwrite(to_file(dev)->fd, from, len, off);
+            put = HOST(pwrite)(to_file(dev)->fd, from, len, off);
             hf_fsize_restore(&old);
         }
         if (put < 0 && errno == EINTR)
@@ -99,7 +106,7 @@ static int file_flush(struct hf_device *dev)
     if (atomic_load(&to_file(dev)->flush_failed))
         return -EIO;
     do
-        ret = fdatasync(to_file(dev)->fd);
+        ret = HOST(fdatasync)(to_file(dev)->fd);
     while (ret < 0 && errno == EINTR);
     if (ret < 0)
         atomic_store(&to_file(dev)->flush_failed, true);
@@ -158,13 +165,18 @@ static bool discard_align(hf_off_t *off, hf_off_t *len)
 
 static int file_discard(struct hf_device *dev, hf_off_t off, hf_off_t len)
 {
+    int ret;
+
     if (dev->read_only)
         return -EROFS;
     if (len < 0 || !hf_dev_range_ok(dev, off, (uint64_t)len))
         return -EIO;
     if (!discard_align(&off, &len))
         return 0;
-    if (fallocate(to_file(dev)->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len) < 0)
+    do
+        ret = fallocate(to_file(dev)->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+    while (ret < 0 && errno == EINTR);
+    if (ret < 0)
         return errno == EOPNOTSUPP || errno == ENOSYS ? -EOPNOTSUPP : -EIO;
     return 0;
 }

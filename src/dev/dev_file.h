@@ -13,4 +13,16 @@
  */
 int hf_device_file_resize(struct hf_device *dev, hf_off_t size_bytes);
 
+#ifdef HF_TESTING
+#include <sys/types.h>
+
+/* The host's calls below a file device: tests put others there, which are short or fail. */
+struct hf_dev_host {
+    ssize_t (*pread)(int fd, void *buf, size_t len, off_t off);
+    ssize_t (*pwrite)(int fd, const void *buf, size_t len, off_t off);
+    int (*fdatasync)(int fd);
+};
+extern struct hf_dev_host hf_test_dev_host;
+#endif
+
 #endif

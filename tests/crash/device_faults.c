@@ -7,9 +7,13 @@
  * an error that nobody was told is told once to each open file, the next fsync succeeds, and then all that
  * was accepted is durable: what the volume shows is what a copy of the device shows that is opened beside it
  * (HOLD-7).
+ *
+ * The same below the device of a volume in a file: the host's n-th pread(2) or pwrite(2) is short, and goes on
+ * with the next call, as if nothing had happened; or that one fails, or transfers nothing.
  */
 #include "check.h"
 
+#include "dev/dev_file.h"
 #include "dev/device_io.h"
 #include "fs/blockfs/format.h"
 
@@ -17,6 +21,7 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #define DEVICE_BYTES (1 << 20)
@@ -42,6 +47,82 @@ struct run {
     hf_off_t size;            /* of a */
 };
 
+/* ---- the host below a volume in a file */
+
+enum then { THEN_GOES_ON, THEN_NOTHING, THEN_FAILS };
+
+static struct {
+    bool used; /* the volume lies in a file */
+    pthread_mutex_t lock;
+    /* guarded by lock */
+    bool writes; /* pwrite is meant, not pread */
+    uint64_t at, seen;
+    enum then then;
+    int error;
+    bool next_fails;
+} host = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void host_set(bool writes, uint64_t at, enum then then, int error)
+{
+    pthread_mutex_lock(&host.lock);
+    host.writes = writes;
+    host.at = at;
+    host.seen = 0;
+    host.then = then;
+    host.error = error;
+    host.next_fails = false;
+    pthread_mutex_unlock(&host.lock);
+}
+
+/* How much of a call is done; 0 and less is its result. */
+static ssize_t host_part(bool writes, size_t len)
+{
+    ssize_t part = (ssize_t)len;
+
+    pthread_mutex_lock(&host.lock);
+    if (writes == host.writes && host.next_fails) {
+        host.next_fails = false;
+        part = host.then == THEN_FAILS ? -1 : 0;
+        errno = host.error;
+    } else if (writes == host.writes && ++host.seen == host.at) {
+        part = part > 1 ? part / 2 : part;
+        host.next_fails = host.then != THEN_GOES_ON;
+    }
+    pthread_mutex_unlock(&host.lock);
+    return part;
+}
+
+static ssize_t host_pread(int fd, void *buf, size_t len, off_t off)
+{
+    ssize_t part = host_part(false, len);
+
+    return part <= 0 ? part : pread(fd, buf, (size_t)part, off);
+}
+
+static ssize_t host_pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+    ssize_t part = host_part(true, len);
+
+    return part <= 0 ? part : pwrite(fd, buf, (size_t)part, off);
+}
+
+static int host_fdatasync(int fd)
+{
+    (void)fd;
+    return 0;
+}
+
+/* Calls of the kind that was set last. */
+static uint64_t host_seen(void)
+{
+    uint64_t seen;
+
+    pthread_mutex_lock(&host.lock);
+    seen = host.seen;
+    pthread_mutex_unlock(&host.lock);
+    return seen;
+}
+
 /* ---- the volume. A copy of a formatted device each time. */
 
 static struct hf_device *device_copy(struct hf_device *from)
@@ -51,6 +132,25 @@ static struct hf_device *device_copy(struct hf_device *from)
 
     assert_non_null(buf);
     assert_ok(hf_device_mem_new(DEVICE_BYTES, &copy));
+    assert_ok(hf_dev_read(from, buf, DEVICE_BYTES, 0));
+    assert_ok(hf_dev_write(copy, buf, DEVICE_BYTES, 0));
+    free(buf);
+    return copy;
+}
+
+/* The same in a file without a name. */
+static struct hf_device *file_copy(struct hf_device *from)
+{
+    char path[] = "/tmp/holdfast-faults-XXXXXX", *buf = malloc(DEVICE_BYTES);
+    int fd = mkostemp(path, O_CLOEXEC);
+    struct hf_device *copy;
+
+    assert_non_null(buf);
+    assert_true(fd >= 0);
+    assert_ok(ftruncate(fd, DEVICE_BYTES));
+    close(fd);
+    assert_ok(hf_device_file_open(path, HF_DEV_THIN, 0, &copy));
+    unlink(path);
     assert_ok(hf_dev_read(from, buf, DEVICE_BYTES, 0));
     assert_ok(hf_dev_write(copy, buf, DEVICE_BYTES, 0));
     free(buf);
@@ -85,7 +185,7 @@ static void run_begin(struct run *run, struct hf_device *image)
     const struct hf_open_options opts = {.flags = HF_OPEN_DISCARD, .writeback_ms = 3600000};
 
     memset(run, 0, sizeof(*run));
-    run->mem = device_copy(image);
+    run->mem = host.used ? file_copy(image) : device_copy(image);
     assert_ok(hf_device_fault_new(run->mem, &run->fault));
     assert_ok(hf_volume_open_device(run->fault, &opts, &run->vol));
     for (int i = 0; i < 2; i++)
@@ -98,8 +198,12 @@ static void run_begin(struct run *run, struct hf_device *image)
 
 /* ---- the workload. Each step notes what was accepted. */
 
+static bool must_succeed;
+
 static void refused(int64_t ret)
 {
+    assert_that(ret >= 0 || !must_succeed, "a call fails with %lld, and nothing did below it",
+                (long long)ret);
     assert_that(ret >= 0 || ret == -EIO || ret == -ENOSPC, "a call fails with %lld", (long long)ret);
 }
 
@@ -377,6 +481,51 @@ static void discards_of_a_thin_device(void **state)
         every_n_of(calls_that_all_succeed, DISCARD, true, errors[i]);
 }
 
+/* Each n-th call of the host is short. */
+static void every_short(bool writes, enum then then, bool thin, int error)
+{
+    struct hf_device *image = formatted(thin);
+    struct run *run = malloc(sizeof(*run));
+    uint64_t nr = 0;
+
+    assert_non_null(run);
+    host.used = true;
+    hf_test_dev_host = (struct hf_dev_host){host_pread, host_pwrite, host_fdatasync};
+    must_succeed = then == THEN_GOES_ON;
+    for (uint64_t n = 0; n <= nr; n++) { /* 0: none is, and they are counted */
+        run_begin(run, image);
+        host_set(writes, n, then, error);
+        many_calls(run);
+        nr = n == 0 ? host_seen() : nr;
+        assert_true(n == 0 || host_seen() >= n || then != THEN_GOES_ON);
+        host_set(writes, 0, THEN_GOES_ON, 0);
+        run_end(run);
+    }
+    assert_true(nr > 0);
+    must_succeed = false;
+    hf_test_dev_host = (struct hf_dev_host){pread, pwrite, fdatasync};
+    host.used = false;
+    free(run);
+    hf_dev_close(image);
+}
+
+static void short_reads_of_the_host(void **state)
+{
+    (void)state;
+    every_short(false, THEN_GOES_ON, false, 0);
+    every_short(false, THEN_NOTHING, false, 0);
+    every_short(false, THEN_FAILS, false, EIO);
+}
+
+static void short_writes_of_the_host(void **state)
+{
+    (void)state;
+    every_short(true, THEN_GOES_ON, false, 0);
+    every_short(true, THEN_NOTHING, false, 0);
+    every_short(true, THEN_FAILS, false, EIO);
+    every_short(true, THEN_FAILS, true, ENOSPC);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,6 +535,8 @@ int main(void)
         cmocka_unit_test(writes_of_a_thin_device_that_is_full),
         cmocka_unit_test(guarantees_of_a_thin_device),
         cmocka_unit_test(discards_of_a_thin_device),
+        cmocka_unit_test(short_reads_of_the_host),
+        cmocka_unit_test(short_writes_of_the_host),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
