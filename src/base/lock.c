@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define HF_RW_WRITER 0x80000000u
+#define HF_RW_SLEEPERS 0x40000000u /* only beside WRITER: readers wait for its end, so it has to wake them */
 #define HF_SPIN 64
 
 #ifndef NDEBUG
@@ -175,15 +176,22 @@ void hf_rwlock_rdlock(struct hf_rwlock *l) HF_NO_TSA
     rank_check(l->writer.rank);
     while (!hf_rwlock_tryrdlock(l)) {
         uint32_t w = atomic_load_explicit(&l->word, memory_order_relaxed);
-        if (w & HF_RW_WRITER)
-            hf_futex_wait(&l->word, w, -1);
+
+        if (!(w & HF_RW_WRITER))
+            continue;
+        if ((w & HF_RW_SLEEPERS) ||
+            atomic_compare_exchange_strong_explicit(&l->word, &w, w | HF_RW_SLEEPERS, memory_order_relaxed,
+                                                    memory_order_relaxed))
+            hf_futex_wait(&l->word, w | HF_RW_SLEEPERS, -1);
     }
 }
 
 void hf_rwlock_rdunlock(struct hf_rwlock *l) HF_NO_TSA
 {
     rank_pop(l->writer.rank);
-    if (atomic_fetch_sub_explicit(&l->word, 1, memory_order_release) == (HF_RW_WRITER | 1u))
+    /* The last one before a writer; other readers may be woken with it, and wait again. */
+    if ((atomic_fetch_sub_explicit(&l->word, 1, memory_order_release) & ~HF_RW_SLEEPERS) ==
+        (HF_RW_WRITER | 1u))
         hf_futex_wake(&l->word, INT_MAX);
 }
 
@@ -194,7 +202,7 @@ void hf_rwlock_wrlock(struct hf_rwlock *l) HF_NO_TSA
     rank_check(l->writer.rank);
     mutex_lock_raw(&l->writer);
     w = atomic_fetch_or_explicit(&l->word, HF_RW_WRITER, memory_order_acquire) | HF_RW_WRITER;
-    while (w != HF_RW_WRITER) {
+    while ((w & ~HF_RW_SLEEPERS) != HF_RW_WRITER) {
         hf_futex_wait(&l->word, w, -1);
         w = atomic_load_explicit(&l->word, memory_order_acquire);
     }
@@ -219,7 +227,8 @@ bool hf_rwlock_trywrlock(struct hf_rwlock *l) HF_NO_TSA
 void hf_rwlock_wrunlock(struct hf_rwlock *l) HF_NO_TSA
 {
     rank_pop(l->writer.rank);
-    atomic_fetch_and_explicit(&l->word, ~HF_RW_WRITER, memory_order_release);
-    hf_futex_wake(&l->word, INT_MAX);
+    if (atomic_fetch_and_explicit(&l->word, ~(HF_RW_WRITER | HF_RW_SLEEPERS), memory_order_release) &
+        HF_RW_SLEEPERS)
+        hf_futex_wake(&l->word, INT_MAX);
     mutex_unlock_raw(&l->writer);
 }

@@ -21,7 +21,18 @@ static struct hf_list *bucket_of(struct hf_volume *vol, uint64_t ino)
 static void state_set(struct hf_vnode *v, enum hf_vnode_state state)
 {
     atomic_store(&v->state, (uint32_t)state);
-    hf_futex_wake(&v->state, INT_MAX);
+    if (atomic_load(&v->state_waiters) != 0)
+        hf_futex_wake(&v->state, INT_MAX);
+}
+
+/* Waits while the state is that. A waiter is counted before it looks, and whoever changes the state looks at
+ * the count after that: one of both sees the other. */
+static void state_wait(struct hf_vnode *v, uint32_t state)
+{
+    atomic_fetch_add(&v->state_waiters, 1u);
+    if (atomic_load(&v->state) == state)
+        hf_futex_wait(&v->state, state, -1);
+    atomic_fetch_sub(&v->state_waiters, 1u);
 }
 
 static struct hf_vnode *find_locked(struct hf_volume *vol, uint64_t ino) HF_REQUIRES(vol->icache_lock)
@@ -129,7 +140,7 @@ int hf_vnode_iget(struct hf_volume *vol, uint64_t ino, struct hf_vnode **ret_vno
         if (mine)
             r = vnode_fill(v);
         while ((state = atomic_load(&v->state)) == HF_VNODE_NEW || state == HF_VNODE_EVICTING)
-            hf_futex_wait(&v->state, state, -1);
+            state_wait(v, state);
         if (state == HF_VNODE_LIVE) {
             *ret_vnode = v;
             return 0;
@@ -394,7 +405,7 @@ int hf_icache_each(struct hf_volume *vol, int (*fn)(struct hf_vnode *v, void *ar
 
             /* What its eviction writes must be written when a sync goes on. */
             while ((state = atomic_load(&v->state)) == HF_VNODE_EVICTING)
-                hf_futex_wait(&v->state, state, -1);
+                state_wait(v, state);
             if (state == HF_VNODE_LIVE) {
                 r = fn(v, arg);
                 first = first != 0 ? first : r;

@@ -27,22 +27,23 @@ enum hf_file_caps { HF_CAPS_UNKNOWN, HF_CAPS_NONE, HF_CAPS_SOME };
 struct hf_vnode {
     struct hf_inode inode; /* fields as driver.h says, under io_lock */
     struct hf_mapping mapping;
-    struct hf_volume *volume;      /* set at init */
-    struct hf_rwlock io_lock;      /* rank IO */
-    struct hf_mutex tell_lock;     /* rank FILE: one thread at a time tells the driver a size */
-    _Atomic hf_off_t disk_size;    /* the size that the driver was told last; -1: it must be told */
-    _Atomic int64_t disk_mtime_ns; /* likewise */
-    bool linkable;                 /* O_TMPFILE, may get a name; guarded by names_lock once it is seen */
-    _Atomic bool atime_dirty;      /* it moved; the driver is told with the rest, or at the end */
-    _Atomic uint32_t file_caps;    /* enum hf_file_caps: is there a security.capability? */
-    _Atomic bool attr_dirty;       /* attributes that the driver has not been told */
-    _Atomic uint32_t state;        /* enum hf_vnode_state; futex; changed under icache_lock */
-    uint64_t refs;                 /* guarded by icache_lock */
-    uint64_t nodes;                /* guarded by icache_lock: of refs, those held as a struct hf_node */
-    unsigned users;                /* guarded by icache_lock: files open, with their vmas */
-    bool leaving;                  /* guarded by icache_lock: the last user is gone, new ones wait */
-    _Atomic uint32_t left;         /* futex: bumped when that is over */
-    struct hf_list hash, idle;     /* guarded by icache_lock */
+    struct hf_volume *volume;       /* set at init */
+    struct hf_rwlock io_lock;       /* rank IO */
+    struct hf_mutex tell_lock;      /* rank FILE: one thread at a time tells the driver a size */
+    _Atomic hf_off_t disk_size;     /* the size that the driver was told last; -1: it must be told */
+    _Atomic int64_t disk_mtime_ns;  /* likewise */
+    bool linkable;                  /* O_TMPFILE, may get a name; guarded by names_lock once it is seen */
+    _Atomic bool atime_dirty;       /* it moved; the driver is told with the rest, or at the end */
+    _Atomic uint32_t file_caps;     /* enum hf_file_caps: is there a security.capability? */
+    _Atomic bool attr_dirty;        /* attributes that the driver has not been told */
+    _Atomic uint32_t state;         /* enum hf_vnode_state; futex; changed under icache_lock */
+    _Atomic uint32_t state_waiters; /* who sleeps on it */
+    uint64_t refs;                  /* guarded by icache_lock */
+    uint64_t nodes;                 /* guarded by icache_lock: of refs, those held as a struct hf_node */
+    unsigned users;                 /* guarded by icache_lock: files open, with their vmas */
+    bool leaving;                   /* guarded by icache_lock: the last user is gone, new ones wait */
+    _Atomic uint32_t left;          /* futex: bumped when that is over */
+    struct hf_list hash, idle;      /* guarded by icache_lock */
 };
 
 struct hf_volume {

@@ -151,8 +151,10 @@ int hf_blockfs_sync(struct hf_super *sb);
 int hf_blockfs_read_inode(struct hf_inode *inode);
 int hf_blockfs_write_inode(struct hf_inode *inode, hf_off_t disk_size);
 int hf_blockfs_evict_inode(struct hf_inode *inode);
-/* sql_lock held. A private inode with its extents, in the table; attached. */
-int hf_blockfs_inode_get(struct hf_blockfs *fs, uint64_t ino, struct hf_blockfs_inode **ret_fi);
+/* sql_lock held. A private inode with its extents, in the table; attached. owner: whom its row names; NULL:
+ * not known. */
+int hf_blockfs_inode_get(struct hf_blockfs *fs, uint64_t ino, const struct hf_owner_ids *owner,
+                         struct hf_blockfs_inode **ret_fi);
 /* sql_lock held. The inode's hf_inode, or whoever had it from inode_get(), is gone. */
 void hf_blockfs_inode_put(struct hf_blockfs *fs, struct hf_blockfs_inode *fi);
 /* sql_lock held, not attached, in no list: out of the table, and freed. */

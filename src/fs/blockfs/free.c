@@ -292,7 +292,7 @@ static int orphan_free(struct hf_blockfs *fs, uint64_t ino, int64_t size)
     if (rc == 0)
         rc = hf_blockfs_make_room(fs, FREE_ROWS);
     if (rc == 0)
-        rc = hf_blockfs_inode_get(fs, ino, &fi);
+        rc = hf_blockfs_inode_get(fs, ino, NULL, &fi);
     if (rc != 0)
         return rc;
     if (nlink == 0) {

@@ -148,7 +148,8 @@ static int extents_load(struct hf_blockfs *fs, struct hf_blockfs_inode *fi)
     return rc;
 }
 
-int hf_blockfs_inode_get(struct hf_blockfs *fs, uint64_t ino, struct hf_blockfs_inode **ret_fi)
+int hf_blockfs_inode_get(struct hf_blockfs *fs, uint64_t ino, const struct hf_owner_ids *owner,
+                         struct hf_blockfs_inode **ret_fi)
 {
     struct hf_blockfs_inode *fi = table_find(fs, ino);
     int rc;
@@ -169,7 +170,8 @@ int hf_blockfs_inode_get(struct hf_blockfs *fs, uint64_t ino, struct hf_blockfs_
     hf_list_init(&fi->bucket);
     hf_list_init(&fi->dirty);
     hf_extmap_init(&fi->extents);
-    rc = hf_blockfs_owner_load(fs, ino, &fi->owner);
+    rc = owner != NULL ? hf_blockfs_owner_switch(fs, owner, &fi->owner)
+                       : hf_blockfs_owner_load(fs, ino, &fi->owner);
     if (rc == 0)
         rc = extents_load(fs, fi);
     if (rc != 0) {
@@ -299,12 +301,15 @@ int hf_blockfs_read_inode(struct hf_inode *inode)
 {
     struct hf_blockfs *fs = hf_blockfs_of(inode->sb);
     struct hf_blockfs_inode *fi;
+    struct hf_owner_ids owner;
     int rc;
 
     hf_mutex_lock(&fs->sql_lock);
     rc = row_load(fs, inode);
+    owner = (struct hf_owner_ids){
+        {[HF_QUOTA_USER] = inode->uid, [HF_QUOTA_GROUP] = inode->gid, [HF_QUOTA_PROJECT] = inode->project}};
     if (rc == 0)
-        rc = hf_blockfs_inode_get(fs, inode->ino, &fi);
+        rc = hf_blockfs_inode_get(fs, inode->ino, &owner, &fi);
     if (rc == 0) {
         row_overlay(fs, fi, inode);
         /* Whether the running transaction made or changed it is not known: assume so. */
