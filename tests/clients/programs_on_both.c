@@ -392,6 +392,7 @@ int main(int argc, char **argv)
     }
     client = argc > 2 ? realpath(argv[2], NULL) : NULL; /* scripts run elsewhere */
     setenv("LMDB", client ? client : "", 1);
+    free(client);
     find_python();
     if (argc > 3)
         cmocka_set_test_filter(argv[3]);
