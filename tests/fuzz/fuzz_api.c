@@ -470,7 +470,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(world.shown, 0, sizeof(world.shown));
     world.nr_files = 0;
     world.in = &in;
-    world.opts = (struct hf_open_options){.writeback_ms = 3600000,
+    world.opts = (struct hf_open_options){.flags = how & 16 ? HF_OPEN_DISCARD : 0,
+                                          .writeback_ms = 3600000,
                                           .page_size = how & 2 ? 16384 : 4096,
                                           .isize_sync = how & 4 ? HF_ISIZE_HOLE_LOCK : HF_ISIZE_PAGE_LOCK,
                                           .cache_bytes = how & 8 ? 1 : 0 /* the least there is */};

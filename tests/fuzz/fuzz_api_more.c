@@ -435,6 +435,14 @@ static void do_grow(void)
               hf_volume_error_text());
 }
 
+static void do_trim(void)
+{
+    uint64_t trimmed;
+
+    must(hf_volume_trim(world.vol, 512ull * input_below(world.in, 64), &trimmed));
+    fuzz_that(trimmed <= FUZZ_BYTES_MAX, "%llu bytes are trimmed", (unsigned long long)trimmed);
+}
+
 /* ---- which */
 
 void more_do(void)
@@ -444,7 +452,7 @@ void more_do(void)
         do_give_name, do_private, do_mapping, do_pages, do_position, do_node,
     };
     static void (*const others[])(void) = {do_nameless, do_special, do_d_project, do_limits,
-                                           do_limits,   do_upkeep,  do_grow};
+                                           do_trim,     do_upkeep,  do_grow};
     unsigned which = input_below(world.in, 40);
     struct file *f;
 

@@ -190,7 +190,9 @@ static void dir_walk(struct walk *w, const char *path, unsigned depth)
 static void volume_change(struct walk *w)
 {
     struct hf_file *file;
+    uint64_t trimmed;
 
+    sound(w, hf_volume_trim(w->vol, 0, &trimmed));
     sound(w, hf_mkdir(w->vol, "/new-dir", 0700));
     sound(w, hf_symlink(w->vol, "target", "/new-dir/new-link"));
     if (sound(w, hf_open(w->vol, "/new-dir/new", O_RDWR | O_CREAT, 0600, &file)) == 0) {
@@ -221,7 +223,8 @@ static void refusal_check(int error)
 /* clean: a check has just said so. Returns whether it was opened and closed without a word. */
 static bool volume_use(struct input *in, bool read_only, bool clean)
 {
-    struct hf_open_options opts = {.flags = read_only ? HF_OPEN_READ_ONLY : 0, .writeback_ms = 3600000};
+    struct hf_open_options opts = {.flags = read_only ? HF_OPEN_READ_ONLY : HF_OPEN_DISCARD,
+                                   .writeback_ms = 3600000};
     struct walk w = {.in = in, .writes = !read_only, .clean = clean};
     struct hf_statfs st;
     int error;
