@@ -44,6 +44,7 @@ longer_tests() {
     cat <<'END'
 unit/metadata_outlasts_data METADATA_MIB=32
 mmap/quota_of_many_threads HF_TEST_ROUNDS=20000
+mmap/stores_from_signal_handlers HF_TEST_RUN_MS=10000
 posix/large_directories HF_TEST_ENTRIES=1000000
 clients/postgresql HF_TEST_ROUNDS=20 app/cli/holdfast-control tests/clients/as_user
 END
