@@ -60,9 +60,11 @@ static int mkwrite_best(struct attempt *a)
 
     if (r < 0)
         return r;
+    /* Which of them is stored to is not always known (the block may have been there before), nor whether it
+     * is more than zeros. */
     fresh = hf_bits_count(a->page->reserved) - before;
-    if (fresh > 1)
-        atomic_fetch_add(&c->nr_speculative, fresh - 1);
+    if (c->block_shift < c->hw_shift)
+        atomic_fetch_add(&c->nr_speculative, fresh);
     if (few != a->hw && hf_page_mkwrite(a->m, a->page, a->hw, flags | HF_SPECULATIVE) < 0)
         a->hw = few;
     return 0;

@@ -213,6 +213,24 @@ static void punched_pages_give_back_and_ask_again(struct target *t)
     close_ok(&file);
 }
 
+/* A store into a block that is there takes the hole beside it as well; who needs that hole gets it. */
+static void a_hole_beside_the_store_is_given_back(struct target *t)
+{
+    uint64_t nr = blocks_per_store(t);
+    struct target_file file;
+    uint8_t *map = map_sparse(t, "f", PAGES, &file);
+
+    fill_range(&file, 0, (size_t)(nr > 1 ? nr - 1 : 1) * t->block_size, 'w');
+    assert_ok(t_fsync(&file));
+    target_fill_but(t, "ballast", nr);
+    assert_ok(store_byte(map, 's'));
+    assert_ok(store_byte(map + 8 * t->page_size, 'n'));
+    assert_ok(t_fsync(&file));
+    assert_count(target_statfs(t).blocks_free, nr - 1);
+    unmap_ok(t, map, PAGES * t->page_size);
+    close_ok(&file);
+}
+
 static const struct test_body bodies[] = {
     BODY(forward, ON_HOLDFAST),
     BODY(backward, ON_HOLDFAST),
@@ -224,6 +242,7 @@ static const struct test_body bodies[] = {
     BODY(zero_blocks_are_given_back, ON_HOLDFAST),
     BODY(only_what_has_bytes_is_allocated, ON_HOLDFAST),
     BODY(punched_pages_give_back_and_ask_again, ON_HOLDFAST),
+    BODY(a_hole_beside_the_store_is_given_back, ON_HOLDFAST),
 };
 
 MMAP_TEST_MAIN("exact_to_the_block", bodies)
