@@ -80,7 +80,8 @@ static int entry_clear(struct hf_client *c, uintptr_t page)
     return hf_uffd_write_protect(c->uffd, page, page + hf_hw_page_size(), UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
 }
 
-/* False: it could not be done. Wakes the sleeper otherwise. */
+/* False: it could not be done. Wakes the sleeper otherwise. A page that has left the memfd meanwhile
+ * (-EFAULT) takes no poison and needs none: the next touch is the kernel's SIGBUS. */
 static bool refuse(struct hf_client *c, uintptr_t page)
 {
     int err = -EEXIST;
@@ -101,7 +102,7 @@ static bool refuse(struct hf_client *c, uintptr_t page)
         }
     }
     hf_rwlock_wrunlock(&c->lock);
-    if (err && mapped)
+    if (err && err != -EFAULT && mapped)
         return false;
     wake(c, page);
     return true;

@@ -23,9 +23,13 @@ static pthread_mutex_t event_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct hf_serve_event last_event; /* guarded by event_lock, like its name */
 static char last_name[HF_SERVE_NAME_LEN];
 
+static struct target_file *_Atomic shrinks_when_refused; /* set before anybody stores */
+
 static void on_refused(const struct hf_serve_event *event, void *arg)
 {
     (void)arg;
+    if (shrinks_when_refused != NULL)
+        t_ftruncate(shrinks_when_refused, 0);
     pthread_mutex_lock(&event_lock);
     last_event = *event;
     snprintf(last_name, sizeof(last_name), "%s", event->name);
@@ -259,6 +263,21 @@ static void shrinks_under_them(struct target *t)
     stop(&f);
 }
 
+/* Between the decision to refuse a store and its delivery the page leaves the file: the thread must wake. */
+static void shrinks_under_a_refusal(struct target *t)
+{
+    struct fixture f = serve(t, 4, HF_ON_FULL_SIGBUS);
+    struct puppet a = mapper(&f);
+
+    target_fill_but(t, "ballast", 0);
+    shrinks_when_refused = &f.file;
+    assert_true(puppet_store(&a, 0, 2 * t->page_size, 'x') < 0);
+    shrinks_when_refused = NULL;
+    assert_count(stat_of(&f.file).st_size, 0);
+    puppet_end(&a);
+    stop(&f);
+}
+
 static void killed_with_dirty_pages(struct target *t)
 {
     struct fixture f = serve(t, 4, HF_ON_FULL_SIGBUS);
@@ -424,6 +443,7 @@ static const struct test_body bodies[] = {
     BODY(reserves_what_it_maps, ON_HOLDFAST),
     BODY(grows_under_them, ON_HOLDFAST),
     BODY(shrinks_under_them, ON_HOLDFAST),
+    BODY(shrinks_under_a_refusal, ON_HOLDFAST),
     BODY(killed_with_dirty_pages, ON_HOLDFAST),
     BODY(forked, ON_HOLDFAST),
     BODY(forked_and_orphaned, ON_HOLDFAST),
