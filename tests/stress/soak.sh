@@ -39,6 +39,19 @@ mprotect 65536 1024 hole-lock
 END
 }
 
+# Several processes: options of BUILD/tests/stress/processes.
+processes() {
+    cat <<'END'
+--ops 20000
+--ops 20000 --block-size 512 --space 15
+--ops 20000 --page-size 16384 --block-size 16384
+--ops 20000 --page-size 65536 --block-size 512
+--race --seconds 60
+--race --seconds 60 --block-size 512 --space 15
+--race --seconds 60 --page-size 65536 --block-size 512 --space 20
+END
+}
+
 # program below BUILD/tests, what makes it longer, and its arguments below BUILD
 longer_tests() {
     cat <<'END'
@@ -54,6 +67,34 @@ END
         done
     done
 }
+
+# Runs it, counts what comes of it, and says it in $result.
+run_one() {
+    "$@" >"$log" 2>&1
+    case $? in
+    0)
+        passed=$((passed + 1))
+        result=passed
+        ;;
+    77)
+        skipped=$((skipped + 1))
+        result=skipped
+        ;;
+    *)
+        failed=$((failed + 1))
+        result=FAILED
+        cat "$log"
+        ;;
+    esac
+}
+
+# in_build PROGRAM VARIABLE [ARGUMENT]...
+in_build() (
+    program=$1 variable=$2
+    shift 2
+    cd "${stress%/tests/stress/*}" && [ -x "tests/$program" ] || exit 77 # not in this build
+    exec env "$variable" "tests/$program" "$@"
+)
 
 each=$((ops / $(configurations | wc -l)))
 passed=0
@@ -88,28 +129,18 @@ while read -r engine page block sync more <&3; do
 done 3<<END
 $(configurations)
 END
+while read -r options <&3; do
+    # shellcheck disable=SC2086 # a list of options
+    set -- "${stress%/stress}/processes" --seed "$seed" $options
+    run_one "$@"
+    printf '%-67s %s\n' "processes $options" "$result"
+done 3<<END
+$(processes)
+END
 while read -r program variable arguments <&3; do
     # shellcheck disable=SC2086 # a list of paths
-    (
-        cd "${stress%/tests/stress/*}" && [ -x "tests/$program" ] || exit 77 # not in this build
-        exec env "$variable" "tests/$program" $arguments
-    ) >"$log" 2>&1
-    case $? in
-    0)
-        passed=$((passed + 1))
-        result=passed
-        ;;
-    77)
-        skipped=$((skipped + 1))
-        result=skipped
-        ;;
-    *)
-        failed=$((failed + 1))
-        result=FAILED
-        ;;
-    esac
+    run_one in_build "$program" "$variable" $arguments
     printf '%-67s %s\n' "$variable $program" "$result"
-    [ "$result" != FAILED ] || cat "$log"
 done 3<<END
 $(longer_tests)
 END
