@@ -158,7 +158,7 @@ static int run_program(struct hf_run *run, bool inside, char **argv)
         detach(run);
     }
     places_remove(run);
-    return status != 0 ? status : served;
+    return status != 0 || served == 0 ? status : HF_CLI_FAILED;
 }
 
 /* ------------------------------------------------------------------ options */
