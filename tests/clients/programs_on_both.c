@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * programs_on_both.c - a C compiler, LMDB, git, fio and numpy, each on the mount and under holdfast run, also
+ * programs_on_both.c - a C compiler, LMDB, git, fio, Python and numpy, each on the mount and under holdfast run, also
  * on a volume that gets full in the middle: what they were told is done is there when the volume has been
  * closed and opened again.
  *
@@ -140,7 +140,7 @@ static const struct program_case lmdb_map_that_does_not_fit = {
  * real_programs.c */
 
 #define FIO                                                                                          \
-    "fio --name=job --filename=f --ioengine=mmap --rw=randwrite --bs=4k --size=3M --fsync=100 "      \
+    "fio --name=job --ioengine=mmap --rw=randwrite --bs=4k --fsync=100 "                             \
     "--fallocate=none --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 --thread " \
     "--output=\"$SIDE/fio\" "
 
@@ -149,15 +149,19 @@ static const struct program_case fio = {
     .program = "fio --version",
     .size_bytes = 8 << 20,
     .run_option = "--on-full=sigbus",
-    .scripts = {FIO "--do_verify=1", FIO "--verify_only=1"},
+    .scripts = {FIO "--filename=f --size=3M --do_verify=1", FIO "--filename=f --size=3M --verify_only=1"},
 };
 
+/* What was there before is as it was; the job that did not fit was told so. */
 static const struct program_case fio_on_a_full_volume = {
     .name = "fio_on_a_full_volume",
     .program = "fio --version",
     .size_bytes = 2 << 20,
+    .mount_option = "rw",
     .run_option = "--on-full=sigbus",
-    .scripts = {"! " FIO "--do_verify=1 >/dev/null 2>&1"},
+    .scripts = {FIO "--filename=f --size=512k --do_verify=1\n"
+                    "! " FIO "--filename=g --size=3M --do_verify=1 >/dev/null 2>&1",
+                FIO "--filename=f --size=512k --verify_only=1"},
 };
 
 #define GIT                                                                                         \
@@ -197,7 +201,35 @@ static const struct program_case git_on_a_full_volume = {
                     "test $(git rev-list --count HEAD) -ge $(last)"},
 };
 
-/* ------------------------------------------------------------------ numpy */
+/* ------------------------------------------------------------------ Python, numpy */
+
+/* On the mount it is flush() that says so. */
+static const struct program_case python_on_a_full_volume = {
+    .name = "python_on_a_full_volume",
+    .program = "python3 --version",
+    .size_bytes = 2 << 20,
+    .mount_option = "mmap=late",
+    .run_option = "--on-full=sigbus",
+    .scripts = {"python3 -c '\n"
+                "import mmap, os\n"
+                "log = open(os.environ[\"LOG\"], \"w\")\n"
+                "with open(\"f\", \"w+b\") as file:\n"
+                "    file.truncate(8 << 20)\n"
+                "    m = mmap.mmap(file.fileno(), 0)\n"
+                "    for page in range(2048):\n"
+                "        m[page * 4096:(page + 1) * 4096] = bytes([page % 251 + 1]) * 4096\n"
+                "        if page % 16 == 15:\n"
+                "            m.flush(); print(page, file=log, flush=True)\n"
+                "' 2>/dev/null && exit 9\n"
+                "test $(last) -gt 100; test $(last) -lt 512",
+                "exec python3 -c '\n"
+                "import os\n"
+                "last = int(open(os.environ[\"LOG\"]).read().split()[-1])\n"
+                "data = open(\"f\", \"rb\").read()\n"
+                "for page in range(last + 1):\n"
+                "    assert data[page * 4096:(page + 1) * 4096] == bytes([page % 251 + 1]) * 4096, page\n"
+                "'"},
+};
 
 static const struct program_case numpy = {
     .name = "numpy",
@@ -349,17 +381,9 @@ static void run_case(void **state)
 }
 
 static const struct program_case *const cases[] = {
-    &compiler,
-    &compiler_on_a_full_volume,
-    &lmdb,
-    &lmdb_on_a_full_volume,
-    &lmdb_map_that_does_not_fit,
-    &fio,
-    &fio_on_a_full_volume,
-    &git,
-    &git_on_a_full_volume,
-    &numpy,
-    &numpy_on_a_full_volume,
+    &compiler, &compiler_on_a_full_volume, &lmdb, &lmdb_on_a_full_volume, &lmdb_map_that_does_not_fit,
+    &fio,      &fio_on_a_full_volume,      &git,  &git_on_a_full_volume,  &python_on_a_full_volume,
+    &numpy,    &numpy_on_a_full_volume,
 };
 
 #define NR_CASES (sizeof(cases) / sizeof(cases[0]))

@@ -125,16 +125,6 @@ static void fio_verifies_a_mapping(void **state)
     end(f);
 }
 
-static void fio_on_a_full_volume(void **state)
-{
-    struct fixture *f = *state;
-
-    begin(f, "fio", 2 << 20);
-    script(f, "! " FIO "--do_verify=1 >/dev/null 2>&1");
-    reopen(f);
-    end(f);
-}
-
 /* ------------------------------------------------------------------ git */
 
 #define GIT_SETUP                                                                                   \
@@ -220,13 +210,8 @@ static void python_mmap(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        CASE(sqlite_in_several_processes),
-        CASE(sqlite_on_a_full_volume),
-        CASE(fio_verifies_a_mapping),
-        CASE(fio_on_a_full_volume),
-        CASE(git_clone_commit_gc_fsck),
-        CASE(git_on_a_full_volume),
-        CASE(python_mmap),
+        CASE(sqlite_in_several_processes), CASE(sqlite_on_a_full_volume), CASE(fio_verifies_a_mapping),
+        CASE(git_clone_commit_gc_fsck),    CASE(git_on_a_full_volume),    CASE(python_mmap),
     };
     const char *refused = argc > 1 ? mounted_init(argv[1]) : "no holdfast command given";
 

@@ -109,33 +109,6 @@ static void python_mmap(void **state)
                                       "'");
 }
 
-static void python_on_a_full_volume(void **state)
-{
-    (void)state;
-    begin("python3", "2M");
-    script("--on-full=sigbus",
-           IN_DIR "python3 -c '\n"
-                  "import mmap, os\n"
-                  "log = open(os.environ[\"LOG\"], \"w\")\n"
-                  "with open(\"f\", \"w+b\") as file:\n"
-                  "    file.truncate(8 << 20)\n"
-                  "    m = mmap.mmap(file.fileno(), 0)\n"
-                  "    for page in range(2048):\n"
-                  "        m[page * 4096:(page + 1) * 4096] = bytes([page % 251 + 1]) * 4096\n"
-                  "        if page % 16 == 15:\n"
-                  "            m.flush(); print(page, file=log, flush=True)\n"
-                  "' 2>/dev/null && exit 9\n"
-                  "test \"$(tail -n 1 \"$LOG\")\" -gt 100");
-    script("--on-full=sigbus", IN_DIR "exec python3 -c '\n"
-                                      "import os\n"
-                                      "last = int(open(os.environ[\"LOG\"]).read().split()[-1])\n"
-                                      "data = open(\"f\", \"rb\").read()\n"
-                                      "for page in range(last + 1):\n"
-                                      "    assert data[page * 4096:(page + 1) * 4096] == "
-                                      "bytes([page % 251 + 1]) * 4096, page\n"
-                                      "'");
-}
-
 #define CASE(fn) cmocka_unit_test_teardown(fn, teardown)
 
 /* HOLDFAST */
@@ -145,7 +118,6 @@ int main(int argc, char **argv)
         CASE(sqlite_in_two_processes),
         CASE(sqlite_on_a_full_volume),
         CASE(python_mmap),
-        CASE(python_on_a_full_volume),
     };
     const char *refused;
 
