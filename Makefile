@@ -64,7 +64,7 @@ bench: configure-tests ## the benchmarks
 	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD)
 	@bench/run.sh $(BUILD)
 
-bench-scale: configure-tests ## benchmarks of size: SCALE_FILES=100000 files, volumes, extents (needs 25 GB in BENCH_DISK)
+bench-scale: configure-tests ## benchmarks of size: SCALE_FILES=100000 files, volumes, extents (needs 6 GB in BENCH_DISK)
 	@$(QUIET) $(BUILD)/build.log "building" ninja -C $(BUILD)
 	@$(BUILD)/bench/scale
 

@@ -6,8 +6,12 @@
  */
 #include "blockfs_util.h"
 #include "dev_thin.h"
+#include "dev_tmpfs.h"
 
+#include <holdfast/holdfast.h>
 #include <holdfast/maintain.h>
+
+#include <fcntl.h>
 
 #define VOLUME_BYTES (256 << 20)
 #define CHUNKS 4000u /* what a device has for such a volume: the WAL takes 1024 of them */
@@ -184,6 +188,56 @@ static void names_are_refused_when_they_are_made(void **state)
     hf_dev_close(dev);
 }
 
+/* ---- a real host, and all of the library */
+
+/* Blocks with holes between them, and names, until each is refused. */
+static void fill_volume(struct hf_volume *volume, const char *name)
+{
+    char byte = 'f', path[64];
+    struct hf_file *file;
+    ssize_t n = 1;
+    int rc = 0;
+
+    CHILD_CHECK(hf_open(volume, name, O_RDWR | O_CREAT, 0600, &file) == 0);
+    for (hf_off_t blk = 0; n == 1; blk += 2)
+        n = hf_pwrite(file, &byte, 1, blk * 512);
+    CHILD_CHECK(n == -ENOSPC);
+    CHILD_CHECK(hf_fsync(file) == 0);
+    CHILD_CHECK(hf_close(file) == 0);
+    for (int i = 0; rc == 0; i++) {
+        snprintf(path, sizeof(path), "%s-and-a-directory-with-a-name-of-its-own-%d", name, i);
+        rc = hf_mkdir(volume, path, 0700);
+    }
+    CHILD_CHECK(rc == -ENOSPC);
+}
+
+static void full_host_child(void)
+{
+    struct hf_mkfs_options opts = {.size_bytes = VOLUME_BYTES, .block_size = 512, .thin = true};
+    const char *path = TMPFS_DIR "/v";
+    struct hf_check_result result;
+    struct hf_volume *volume;
+
+    tmpfs_mount("8m");
+    CHILD_CHECK(hf_mkfs(path, &opts) == 0);
+    CHILD_CHECK(hf_volume_open(path, NULL, &volume) == 0);
+    fill_volume(volume, "/f");
+    CHILD_CHECK(hf_volume_close(volume) == 0);
+    CHILD_CHECK(hf_check(path, NULL, &result) == 0 && result.problems == 0);
+    CHILD_CHECK(hf_volume_open(path, NULL, &volume) == 0);
+    CHILD_CHECK(hf_unlink(volume, "/f") == 0);
+    CHILD_CHECK(hf_volume_sync(volume) == 0);
+    fill_volume(volume, "/g");
+    CHILD_CHECK(hf_volume_close(volume) == 0);
+    CHILD_CHECK(hf_check(path, NULL, &result) == 0 && result.problems == 0);
+}
+
+static void a_host_that_gets_full(void **state)
+{
+    (void)state;
+    tmpfs_run(full_host_child);
+}
+
 /* ---- size */
 
 struct cost {
@@ -246,6 +300,7 @@ static void sixteen_tib_open_like_sixteen_mib(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_host_that_gets_full), /* first: the library must not be in use when it forks */
         cmocka_unit_test(data_is_refused_at_the_reservation),
         cmocka_unit_test(whenever_the_device_gets_full),
         cmocka_unit_test(names_are_refused_when_they_are_made),
