@@ -1,232 +1,221 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cmd_top.c - holdfast top: a running mount, live: faults, pages, promises and requests, by the second.
+ * cmd_top.c - holdfast top: a running mount, live: options, the clock, keys and the screen. What is shown is
+ * top_draw.c's, where it comes from top_sample.c's.
  *
- * Everything comes from the "stat" request of the mount's server (app/fuse/control.h); what a line means is
- * known here by its name only, so that a newer server's lines are shown, too.
+ * On a terminal a report is a screen, drawn over the one before. If keys can be read as well, they are, without
+ * waiting for a line's end; the terminal is as it was when this ends, by whatever signal that can be caught.
  */
-#include "../fuse/control.h"
 #include "cli.h"
-#include "draw.h"
-#include "json.h"
 #include "term.h"
+#include "top.h"
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <time.h>
+#include <termios.h>
+#include <unistd.h>
 
-#define NAME_LEN 40
-#define COUNTERS_MAX 128
-
-struct counter {
-    char name[NAME_LEN];
-    uint64_t value;
-};
-
-/* One answer of the server. */
-struct sample {
-    struct timespec at;
-    struct counter counters[COUNTERS_MAX];
-    unsigned nr;
-    char volume[256], directory[256];
-};
+#define LINES_DEFAULT 10u
+#define LINES_MAX 1000000u
 
 struct top {
     const char *dir;
     dev_t device;
     double interval;
-    uint64_t count; /* samples; 0: until interrupted */
-    bool json, terminal;
+    uint64_t count; /* samples; 0: until told to end */
+    struct hf_top_view view;
+    bool json, screen, keys;
+    struct hf_top_sample before, now;
 };
 
-static void take_line(struct sample *s, char *line)
-{
-    char *value = line + strcspn(line, " \n"), *end;
-    uint64_t number;
+/* ---------------------------------------------------------------- the terminal */
 
-    if (*value == ' ')
-        *value++ = '\0';
-    value[strcspn(value, "\n")] = '\0';
-    if (!strcmp(line, "volume"))
-        snprintf(s->volume, sizeof(s->volume), "%s", value);
-    else if (!strcmp(line, "directory"))
-        snprintf(s->directory, sizeof(s->directory), "%s", value);
-    number = strtoull(value, &end, 10);
-    if (!*value || *end || s->nr == COUNTERS_MAX)
-        return;
-    snprintf(s->counters[s->nr].name, NAME_LEN, "%s", line);
-    s->counters[s->nr++].value = number;
+static volatile sig_atomic_t ended, resumed;
+static struct termios cooked; /* as it was */
+
+static void on_signal(int sig)
+{
+    if (sig == SIGCONT)
+        resumed = 1;
+    else if (sig != SIGWINCH) /* which only has to end poll() */
+        ended = 1;
 }
 
-/* Asks the server. Returns HF_CLI_OK or HF_CLI_FAILED, said. */
-static int take_sample(const struct top *top, struct sample *s)
+static void keys_begin(void)
 {
-    int fd = hf_control_ask(top->device, "stat");
-    size_t size = 0;
-    char *line = NULL;
-    FILE *in;
+    struct termios raw = cooked;
 
-    memset(s, 0, sizeof(*s));
-    if (fd == -ENOENT)
-        return hf_cli_fail("no volume is mounted there by 'holdfast mount'", NULL, "%s", top->dir);
-    if (fd < 0)
-        return hf_cli_fail_host(fd, "asking the server of %s", top->dir);
-    in = fdopen(fd, "r");
-    while (in && getline(&line, &size, in) > 0)
-        take_line(s, line);
-    free(line);
-    if (in)
-        fclose(in);
-    clock_gettime(CLOCK_MONOTONIC, &s->at);
-    return s->nr ? HF_CLI_OK : hf_cli_fail("its server does not answer", NULL, "%s", top->dir);
+    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    raw.c_cc[VMIN] = 0;
+    raw.c_cc[VTIME] = 0;
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
 }
 
-static uint64_t value_of(const struct sample *s, const char *name)
+static void screen_begin(struct top *top)
 {
-    for (unsigned i = 0; i < s->nr; i++)
-        if (!strcmp(s->counters[i].name, name))
-            return s->counters[i].value;
-    return 0;
+    struct sigaction action = {.sa_handler = on_signal};
+
+    for (const int *s = (const int[]){SIGINT, SIGTERM, SIGHUP, SIGCONT, SIGWINCH, 0}; *s; s++)
+        sigaction(*s, &action, NULL);
+    top->keys = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &cooked) == 0;
+    if (top->keys)
+        keys_begin();
 }
 
-static double seconds_between(const struct sample *from, const struct sample *to)
+static void screen_end(const struct top *top)
 {
-    return (double)(to->at.tv_sec - from->at.tv_sec) + (double)(to->at.tv_nsec - from->at.tv_nsec) / 1e9;
+    if (top->keys)
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &cooked);
 }
 
-/* By the second since the sample before; 0 without one, or if the server is another one. */
-static double rate_of(const struct sample *before, const struct sample *now, const char *name)
+static unsigned screen_rows(void)
 {
-    uint64_t old = value_of(before, name), new = value_of(now, name);
-    double seconds = seconds_between(before, now);
+    struct winsize size;
 
-    return before->nr && new >= old &&seconds > 0 ? (double)(new - old) / seconds : 0;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 ? size.ws_row : 24;
 }
 
-/* ---------------------------------------------------------------- for people */
-
-/* Counters in the order in which a page lives. */
-static const struct {
-    const char *name, *text;
-} lines[] = {
-    {"faults_load", "faults: load"},        {"faults_store", "faults: store"},
-    {"faults_refused", "refused"},          {"mkwrites", "page_mkwrite"},
-    {"mkcleans", "page_mkclean"},           {"pages_read", "pages read"},
-    {"pages_written", "pages written"},     {"zero_blocks_released", "zero blocks returned"},
-    {"pages_reclaimed", "pages reclaimed"}, {"writeback_errors", "writeback errors"},
-};
-
-static bool is_trouble(const char *name)
+/* Over the screen before, line by line, without wrapping; the cursor stays on the last row. */
+static void screen_print(const char *text, unsigned rows)
 {
-    return !strcmp(name, "faults_refused") || !strcmp(name, "writeback_errors");
-}
+    fputs("\033[H\033[?7l", stdout);
+    while (*text && rows > 1) {
+        size_t len = strcspn(text, "\n");
 
-static void print_line(const char *text, uint64_t total, double rate, bool rated, bool trouble)
-{
-    enum hf_style style = trouble && total ? HF_STYLE_BAD : rate > 0 ? HF_STYLE_GOOD : HF_STYLE_PLAIN;
-
-    printf("  %-22s %14" PRIu64, text, total);
-    if (rated)
-        printf("  %s%12.0f/s%s", hf_term_style(style), rate, hf_term_reset());
-    putchar('\n');
-}
-
-static void print_space(const struct sample *s)
-{
-    struct hf_statfs fs = {.block_size = (uint32_t)value_of(s, "block_size"),
-                           .page_size = (uint32_t)value_of(s, "page_size"),
-                           .blocks = value_of(s, "blocks"),
-                           .blocks_free = value_of(s, "blocks_free"),
-                           .blocks_reserved = value_of(s, "blocks_reserved")};
-    char cached[HF_CLI_SIZE_LEN], dirty[HF_CLI_SIZE_LEN];
-
-    if (fs.blocks)
-        hf_draw_space(stdout, &fs, 2);
-    printf("  cache %s, of it dirty %s\n\n",
-           hf_cli_size_format(value_of(s, "cached_pages") * fs.page_size, cached),
-           hf_cli_size_format(value_of(s, "dirty_pages") * fs.page_size, dirty));
-}
-
-static void print_text(const struct top *top, const struct sample *before, const struct sample *now)
-{
-    const char *prefix = "requests_";
-
-    if (top->terminal)
-        fputs("\033[H\033[J", stdout);
-    hf_term_print_name(stdout, now->volume);
-    printf(" on ");
-    hf_term_print_name(stdout, now->directory);
-    printf(", server %" PRIu64 "\n\n", value_of(now, "pid"));
-    print_space(now);
-    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
-        print_line(lines[i].text, value_of(now, lines[i].name), rate_of(before, now, lines[i].name),
-                   before->nr, is_trouble(lines[i].name));
-    printf("\n%srequests of the kernel%s\n", hf_term_style(HF_STYLE_BOLD), hf_term_reset());
-    for (unsigned i = 0; i < now->nr; i++) {
-        const struct counter *c = &now->counters[i];
-
-        if (!strncmp(c->name, prefix, strlen(prefix)) && c->value)
-            print_line(c->name + strlen(prefix), c->value, rate_of(before, now, c->name), before->nr, false);
+        printf("%.*s\033[K\n", (int)len, text);
+        text += len + (text[len] == '\n');
+        rows--;
     }
-    if (!top->terminal)
+    fputs("\033[J\033[?7h", stdout);
+}
+
+static void draw(struct top *top)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out;
+
+    top->view.width = hf_term_width();
+    if (!top->screen) {
+        hf_top_draw(stdout, &top->view, &top->before, &top->now);
         putchar('\n');
-}
-
-/* ---------------------------------------------------------------- for programs */
-
-static void print_json(const struct sample *before, const struct sample *now)
-{
-    cJSON *root = hf_json_object(), *totals = hf_json_object(), *rates = hf_json_object();
-
-    hf_json_name(root, "volume", now->volume);
-    hf_json_name(root, "directory", now->directory);
-    for (unsigned i = 0; i < now->nr; i++) {
-        const char *name = now->counters[i].name;
-
-        hf_json_u64(totals, name, now->counters[i].value);
-        if (before->nr)
-            hf_json_add(rates, name, cJSON_CreateNumber(rate_of(before, now, name)));
+        return;
     }
-    hf_json_add(root, "total", totals);
-    hf_json_add(root, "per_second", rates);
-    hf_json_print(root, 0);
+    top->view.rows = screen_rows() - 1;
+    top->view.keys = top->keys;
+    out = open_memstream(&text, &len);
+    if (!out)
+        return;
+    hf_top_draw(out, &top->view, &top->before, &top->now);
+    if (fclose(out) == 0)
+        screen_print(text, screen_rows());
+    free(text);
 }
 
-static void wait_for(double seconds)
-{
-    struct timespec left = {.tv_sec = (time_t)seconds};
+/* ---------------------------------------------------------------- the loop */
 
-    left.tv_nsec = (long)((seconds - (double)left.tv_sec) * 1e9);
-    while (nanosleep(&left, &left) < 0 && errno == EINTR)
-        ;
+/* True: it changes what is shown. */
+static bool key(struct top *top, char c)
+{
+    static const char sorts[] = "fmxcdr";
+    const char *at = c ? strchr(sorts, c) : NULL;
+
+    if (c == 'q')
+        ended = 1;
+    if (!at)
+        return false;
+    top->view.sort = (enum hf_top_sort)(at - sorts);
+    return true;
 }
 
-static int show(const struct top *top)
+static bool read_keys(struct top *top)
 {
-    static struct sample before, now;
+    char keys[16];
+    ssize_t n = read(STDIN_FILENO, keys, sizeof(keys));
+    bool changed = false;
 
-    for (uint64_t i = 0; top->count == 0 || i < top->count; i++) {
-        int status;
+    if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
+        top->keys = false; /* the terminal is gone */
+    for (ssize_t i = 0; i < n; i++)
+        changed |= key(top, keys[i]);
+    return changed;
+}
 
+static double now_seconds(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* Until the next sample is due; meanwhile keys and a new size of the screen are followed. */
+static void wait_for_next(struct top *top)
+{
+    double until = now_seconds() + top->interval, left;
+
+    while (!ended && (left = until - now_seconds()) > 0) {
+        struct pollfd fd = {.fd = top->keys ? STDIN_FILENO : -1, .events = POLLIN};
+        int ms = left < 3600 ? (int)(left * 1000) + 1 : 3600 * 1000;
+        int n = poll(&fd, 1, ms);
+        bool redraw = n < 0 && top->screen;
+
+        if (resumed && top->keys)
+            keys_begin();
+        resumed = 0;
+        if (n > 0)
+            redraw = read_keys(top);
+        if (!redraw || ended)
+            continue;
+        hf_top_items_sort(&top->before, &top->now, top->view.sort);
+        draw(top);
+        fflush(stdout);
+    }
+}
+
+static int show_one(struct top *top)
+{
+    struct hf_top_sample oldest = top->before;
+    int status;
+
+    top->before = top->now;
+    top->now = oldest;
+    status = hf_top_sample_take(top->device, top->dir, &top->now);
+    if (status)
+        return status;
+    hf_top_items_sort(&top->before, &top->now, top->view.sort);
+    if (top->json)
+        hf_top_print_json(&top->before, &top->now);
+    else
+        draw(top);
+    return hf_cli_flush(HF_CLI_OK);
+}
+
+static int show(struct top *top)
+{
+    int status = HF_CLI_OK;
+
+    if (top->screen)
+        screen_begin(top);
+    for (uint64_t i = 0; !status && !ended && (top->count == 0 || i < top->count); i++) {
         if (i > 0)
-            wait_for(top->interval);
-        before = now;
-        status = take_sample(top, &now);
-        if (status)
-            return status;
-        if (top->json)
-            print_json(&before, &now);
-        else
-            print_text(top, &before, &now);
-        status = hf_cli_flush(HF_CLI_OK);
-        if (status)
-            return status;
+            wait_for_next(top);
+        if (!ended)
+            status = show_one(top);
     }
-    return HF_CLI_OK;
+    if (top->screen)
+        screen_end(top);
+    hf_top_sample_done(&top->before);
+    hf_top_sample_done(&top->now);
+    return status;
 }
+
+/* ---------------------------------------------------------------- options */
 
 static int parse_interval(const struct hf_cli_command *cmd, const char *text, double *ret_seconds)
 {
@@ -239,45 +228,80 @@ static int parse_interval(const struct hf_cli_command *cmd, const char *text, do
     return 0;
 }
 
-static int parse_count(const struct hf_cli_command *cmd, const char *text, uint64_t *ret_count)
+static int parse_number(const struct hf_cli_command *cmd, const char *what, const char *text, uint64_t max,
+                        uint64_t *ret_number)
 {
     char *end;
-    unsigned long long count = strtoull(text, &end, 10);
+    unsigned long long number;
 
-    if (end == text || *end || count == 0 || *text == '-')
-        return hf_cli_usage(cmd, "--count '%s' is not a number from 1", text);
-    *ret_count = count;
+    errno = 0;
+    number = strtoull(text, &end, 10);
+    if (end == text || *end || number == 0 || number > max || errno || *text == '-')
+        return hf_cli_usage(cmd, "%s '%s' is not a number from 1", what, text);
+    *ret_number = number;
     return 0;
+}
+
+static int parse_sort(const struct hf_cli_command *cmd, const char *text, enum hf_top_sort *ret_sort)
+{
+    for (int i = 0; i < HF_TOP_SORTS; i++)
+        if (!strcmp(text, hf_top_sort_names[i])) {
+            *ret_sort = (enum hf_top_sort)i;
+            return 0;
+        }
+    return hf_cli_usage(cmd, "--sort '%s' is not one of faults, mkwrites, refused, cached, dirty, reserved",
+                        text);
+}
+
+static int parse_option(const struct hf_cli_command *cmd, int opt, char **argv, struct top *top)
+{
+    uint64_t lines = LINES_DEFAULT;
+    int status = 0;
+
+    if (opt == 'o')
+        top->count = 1;
+    else if (opt == 'n')
+        status = parse_number(cmd, "--count", optarg, UINT64_MAX, &top->count);
+    else if (opt == 'i')
+        status = parse_interval(cmd, optarg, &top->interval);
+    else if (opt == 's')
+        status = parse_sort(cmd, optarg, &top->view.sort);
+    else if (opt == 'l')
+        status = parse_number(cmd, "--lines", optarg, LINES_MAX, &lines);
+    else if (opt == 'j')
+        top->json = true;
+    else
+        status = hf_cli_option(cmd, opt, argv);
+    if (opt == 'l' && !status)
+        top->view.lines = (unsigned)lines;
+    return status;
 }
 
 static int run_top(const struct hf_cli_command *cmd, int argc, char **argv)
 {
     static const struct option options[] = {
         {"once", no_argument, NULL, 'o'},           {"count", required_argument, NULL, 'n'},
-        {"interval", required_argument, NULL, 'i'}, {"json", no_argument, NULL, 'j'},
+        {"interval", required_argument, NULL, 'i'}, {"sort", required_argument, NULL, 's'},
+        {"lines", required_argument, NULL, 'l'},    {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},           {0}};
-    struct top top = {.interval = 1};
+    static struct top top = {.interval = 1};
     struct stat st;
-    int opt, status = 0;
+    int opt, status;
 
-    while (!status && (opt = getopt_long(argc, argv, ":n:i:h", options, NULL)) != -1) {
-        if (opt == 'o')
-            top.count = 1;
-        else if (opt == 'n')
-            status = parse_count(cmd, optarg, &top.count);
-        else if (opt == 'i')
-            status = parse_interval(cmd, optarg, &top.interval);
-        else if (opt == 'j')
-            top.json = true;
-        else
+    while ((opt = getopt_long(argc, argv, ":n:i:s:l:h", options, NULL)) != -1) {
+        if (opt == 'h')
             return hf_cli_option(cmd, opt, argv);
+        status = parse_option(cmd, opt, argv, &top);
+        if (status)
+            return status;
     }
-    if (!status)
-        status = hf_cli_operands(cmd, argc, argv, 1, 1);
+    status = hf_cli_operands(cmd, argc, argv, 1, 1);
     if (status)
         return status;
     top.dir = argv[optind];
-    top.terminal = hf_term_is_terminal() && top.count != 1;
+    top.screen = !top.json && hf_term_is_terminal() && top.count != 1;
+    if (!top.view.lines)
+        top.view.lines = top.screen ? LINES_MAX : LINES_DEFAULT;
     if (stat(top.dir, &st) < 0)
         return hf_cli_fail_host(errno, "%s", top.dir);
     top.device = st.st_dev;
@@ -286,21 +310,27 @@ static int run_top(const struct hf_cli_command *cmd, int argc, char **argv)
 
 const struct hf_cli_command hf_cmd_top = {
     .name = "top",
-    .synopsis = "DIR [--once | --count N] [--interval S] [--json]",
-    .summary = "a running mount, live: faults, pages, promises, requests",
-    .help = "Asks the server of the mount that DIR lies in again and again, and shows how full the volume "
-            "and the\n"
-            "cache are, and what happens: in all, and by the second since the last time. On a terminal the "
-            "screen\n"
-            "is drawn anew; elsewhere one report follows the other. Ctrl-C ends it.\n"
-            "\n"
-            "  --once            one report, without rates\n"
-            "  --count N, -n N   N reports\n"
-            "  --interval S, -i S  seconds between them (default 1)\n"
-            "  --json            an object a line, for programs: total, per_second\n"
-            "\n"
-            "Examples:\n"
-            "  holdfast top /mnt/box\n"
-            "  holdfast top /mnt/box --json --count 2 | tail -n 1 | jq .per_second.faults_store\n",
+    .synopsis = "DIR [--once | --count N] [--interval S] [--sort KEY] [--lines N] [--json]",
+    .summary = "a running mount, live: faults, pages, promises, files, processes",
+    .help =
+        "Asks the server of the mount that DIR lies in again and again, and shows how full the volume and "
+        "the\n"
+        "cache are, what happens by the second, how long page faults of mappings take, and which files, and\n"
+        "which processes under 'holdfast run', are busiest. On a terminal the screen is drawn anew; "
+        "elsewhere\n"
+        "one report follows the other. The key q or Ctrl-C ends it; other keys sort, as the screen says.\n"
+        "\n"
+        "  --once              one report, of all since the mount\n"
+        "  --count N, -n N     N reports\n"
+        "  --interval S, -i S  seconds between them (default 1)\n"
+        "  --sort KEY, -s KEY  most of KEY first: faults (default), mkwrites, refused, cached, dirty, "
+        "reserved\n"
+        "  --lines N, -l N     so many files, and processes, at most (default 10, or what fits the screen)\n"
+        "  --json              an object a line, for programs: total, per_second, latency, files, clients\n"
+        "\n"
+        "Examples:\n"
+        "  holdfast top /mnt/box\n"
+        "  holdfast top /mnt/box --once --sort dirty\n"
+        "  holdfast top /mnt/box --json --count 2 | tail -n 1 | jq .per_second.faults_store\n",
     .run = run_top,
 };

@@ -211,6 +211,39 @@ static void end_by_signal(struct hf_fuse *fuse, struct ending *end)
     end->lazily = hf_fuse_unmount(fuse, true) == 0;
 }
 
+/* Who stops reading is not waited for: hf_control_accept() has set how long a piece may take. */
+static void send_all(int fd, const char *text, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return;
+        text += n;
+        len -= (size_t)n;
+    }
+}
+
+static void answer_status(struct hf_fuse *fuse, int fd, bool with_busy)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return;
+    hf_fuse_status_print(out, fuse);
+    if (with_busy) {
+        hf_fuse_files_print(out, fuse);
+        hf_fuse_clients_print(out, fuse);
+    }
+    if (fclose(out) == 0)
+        send_all(fd, text, len);
+    free(text);
+}
+
 /* Answers one request. True: it was to unmount, and that is done. */
 static bool serve_client(struct hf_fuse *fuse, struct ending *end)
 {
@@ -231,14 +264,8 @@ static bool serve_client(struct hf_fuse *fuse, struct ending *end)
         }
         control_open(fuse);
         dprintf(fd, "busy %s\n", strerror(-r));
-    } else if (strcmp(line, "stat") == 0) {
-        FILE *out = fdopen(fd, "w");
-
-        if (out != NULL) {
-            hf_fuse_status_print(out, fuse);
-            fclose(out);
-            return false;
-        }
+    } else if (strcmp(line, "stat") == 0 || strcmp(line, "top") == 0) {
+        answer_status(fuse, fd, line[0] == 't');
     }
     close(fd);
     return false;

@@ -114,6 +114,9 @@ int hf_fuse_io_install(struct hf_fuse *fuse);
 
 /* ---- status.c: what a server says of itself, NAME VALUE a line */
 void hf_fuse_status_print(FILE *out, struct hf_fuse *fuse);
+/* ---- busy.c: a line for each file in memory, and for each process that maps some */
+void hf_fuse_files_print(FILE *out, struct hf_fuse *fuse);
+void hf_fuse_clients_print(FILE *out, struct hf_fuse *fuse);
 
 /* ---- mount.c */
 /* Mounts by fusermount3, with these options. Returns the connection's descriptor, or a negative errno and the

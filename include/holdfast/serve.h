@@ -92,6 +92,19 @@ struct hf_server_stats {
 };
 void hf_server_stats(struct hf_server *server, struct hf_server_stats *ret_stats);
 
+/* A process that maps files of the volume, as long as its address space exists. */
+struct hf_client_stats {
+    pid_t pid;      /* 0: not known yet */
+    bool connected; /* false: it has closed its connection; what it has mapped is served on */
+    uint32_t areas; /* pieces of its address space, now */
+    uint64_t mappings, faults_load, faults_store, refused, waits; /* since it came */
+};
+/*
+ * Fills at most max clients. Returns how many there were: max, if there may be more. Any context but a signal
+ * handler; blocks only as long as somebody comes or goes.
+ */
+int hf_server_clients(struct hf_server *server, unsigned max, struct hf_client_stats *ret_clients);
+
 /* ------------------------------------------------------------------ the protocol */
 
 /*

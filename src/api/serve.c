@@ -5,6 +5,7 @@
 #include "api/server.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,10 +280,40 @@ void hf_server_stats(struct hf_server *s, struct hf_server_stats *ret_stats)
         if (c->client == NULL)
             continue;
         hf_client_count(c->client, &counts);
-        ret_stats->faults += counts.faults;
+        ret_stats->faults += counts.faults_load + counts.faults_store;
         ret_stats->refused += counts.refused;
         ret_stats->waits += counts.waits;
         ret_stats->areas += counts.areas;
     }
     pthread_mutex_unlock(&s->lock);
+}
+
+int hf_server_clients(struct hf_server *s, unsigned max, struct hf_client_stats *ret_clients)
+{
+    struct hf_list *at;
+    unsigned nr = 0;
+
+    if (s == NULL || (ret_clients == NULL && max > 0) || max > INT_MAX)
+        return -EINVAL;
+    pthread_mutex_lock(&s->lock);
+    hf_list_for_each (at, &s->conns) {
+        struct hf_conn *c = hf_list_entry(at, struct hf_conn, link);
+        struct hf_client_stats client = {.pid = atomic_load(&c->pid),
+                                         .connected = !atomic_load(&c->lingers),
+                                         .mappings = atomic_load(&c->mappings)};
+        struct hf_client_counts counts = {.areas = 0};
+
+        if (nr == max)
+            break;
+        if (c->client != NULL)
+            hf_client_count(c->client, &counts);
+        client.areas = counts.areas;
+        client.faults_store = counts.faults_store;
+        client.faults_load = counts.faults_load;
+        client.refused = counts.refused;
+        client.waits = counts.waits;
+        ret_clients[nr++] = client;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return (int)nr;
 }

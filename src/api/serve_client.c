@@ -582,6 +582,7 @@ static void linger(struct hf_conn *c)
 {
     struct pollfd stop = {.fd = c->server->stop_fd, .events = POLLIN};
 
+    atomic_store(&c->lingers, true);
     shutdown(c->sock, SHUT_RDWR); /* who still waits for a reply learns that none comes */
     while (c->client != NULL && hf_client_alive(c->client))
         if (poll(&stop, 1, ALIVE_MS) > 0)
@@ -592,7 +593,7 @@ static void conn_end(struct hf_conn *c)
 {
     struct hf_server *s = c->server;
     struct hf_client *client = c->client;
-    struct hf_client_counts counts = {.faults = 0};
+    struct hf_client_counts counts = {.areas = 0};
 
     if (client != NULL) {
         eventfd_write(c->stop_fd, 1);
@@ -606,7 +607,7 @@ static void conn_end(struct hf_conn *c)
     hf_list_del(&c->link);
     s->past.mappings += atomic_load(&c->mappings);
     s->past.protocol_errors += atomic_load(&c->protocol_errors);
-    s->past.faults += counts.faults;
+    s->past.faults += counts.faults_load + counts.faults_store;
     s->past.refused += counts.refused;
     s->past.waits += counts.waits;
     pthread_mutex_unlock(&s->lock);

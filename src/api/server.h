@@ -62,11 +62,12 @@ struct hf_conn {
     pthread_t faults;
 
     _Atomic uint64_t mappings, protocol_errors;
+    _Atomic bool lingers; /* its socket is done with; its address space is not */
 
     /* set at HELLO, client under server.lock */
     struct hf_client *client;
     int helper;
-    pid_t pid;
+    _Atomic pid_t pid;
 
     pthread_mutex_t lock;
     struct {

@@ -18,3 +18,9 @@ int hf_volume_latency(struct hf_volume *volume, enum hf_fault_kind kind, struct 
         return -EINVAL;
     return HF_CALL(int, latency(volume, kind, ret_latency));
 }
+
+int hf_volume_each_file(struct hf_volume *volume, int (*fn)(const struct hf_file_stats *file, void *arg),
+                        void *arg)
+{
+    return volume == NULL || fn == NULL ? -EINVAL : HF_CALL(int, hf_vfs_each_file(volume, fn, arg));
+}

@@ -271,9 +271,9 @@ static void timing_end(struct hf_mapping *m, enum hf_fault_kind kind, uint64_t s
 static void count_fault(struct hf_mapping *m, const struct hf_fault_ctx *ctx)
 {
     if (ctx->write)
-        hf_stat_add(m->cache, faults_store, 1);
+        hf_file_stat_add(m, faults_store, 1);
     else
-        hf_stat_add(m->cache, faults_load, 1);
+        hf_file_stat_add(m, faults_load, 1);
 }
 
 int hf_mapping_fault(struct hf_mapping *m, struct hf_fault_ctx *ctx)
@@ -306,7 +306,7 @@ int hf_mapping_fault(struct hf_mapping *m, struct hf_fault_ctx *ctx)
         r = slow.result;
     }
     if (r < 0 && r != -EAGAIN) {
-        hf_stat_add(m->cache, faults_refused, ctx->counted ? 0 : 1);
+        hf_file_stat_add(m, faults_refused, ctx->counted ? 0 : 1);
         hf_trace(REFUSED, m->inode->ino, hf_page_index(m, ctx->off), (uint64_t)-r, ctx->write);
     }
     if (timed && r != -EAGAIN && !(r < 0 && ctx->counted))

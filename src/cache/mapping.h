@@ -102,6 +102,7 @@ struct hf_mapping {
     hf_errseq_t wb_err;       /* HOLD-7 */
     _Atomic uint32_t wb_done; /* futex: bumped when writeback of some page ends */
     _Atomic uint64_t nr_pages, nr_dirty, nr_groups;
+    _Atomic uint64_t faults_load, faults_store, faults_refused, mkwrites; /* since it came into memory */
     _Atomic int64_t dirtied_ns;   /* when the oldest dirty page became so; 0: clean */
     _Atomic uint64_t truncations; /* how often the size shrank */
     _Atomic uint64_t nr_reserved; /* blocks: the sum over its pages */
@@ -124,6 +125,10 @@ void *hf_cache_buffer_get(struct hf_cache *cache); /* HF_IO_BYTES; NULL: no memo
 void hf_cache_buffer_put(struct hf_cache *cache, void *buffer);
 /* Calls fn for every mapping that has pages, pinned, with no lock held. */
 void hf_cache_each_mapping(struct hf_cache *cache, void (*fn)(struct hf_mapping *m, void *arg), void *arg);
+/* Counts for the file and for the volume. */
+#define hf_file_stat_add(m, name, n)                                   \
+    (atomic_fetch_add_explicit(&(m)->name, (n), memory_order_relaxed), \
+     atomic_fetch_add_explicit(&(m)->cache->stats.name, (n), memory_order_relaxed))
 #define hf_stat_add(cache, name, n) atomic_fetch_add_explicit(&(cache)->stats.name, (n), memory_order_relaxed)
 
 /* ---- mapping.c */

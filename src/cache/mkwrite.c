@@ -63,7 +63,7 @@ int hf_page_mkwrite(struct hf_mapping *m, struct hf_page *page, unsigned hw, uns
     if (hf_page_off(m, page->index + 1) > size)
         page->flags |= HF_PAGE_TAIL;
     touch_times(m->inode);
-    hf_stat_add(m->cache, mkwrites, was == 0 ? 1 : 0);
+    hf_file_stat_add(m, mkwrites, was == 0 ? 1 : 0);
     hf_trace(MKWRITE, m->inode->ino, page->index, (uint64_t)need, hw);
     assert(hf_page_sane(page, hf_page_nr_blocks(m, page, size)));
     return 0;

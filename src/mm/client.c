@@ -395,7 +395,8 @@ bool hf_client_area_next(struct hf_client *c, uintptr_t addr, struct hf_client_a
 void hf_client_count(struct hf_client *c, struct hf_client_counts *ret_counts)
 {
     ret_counts->areas = atomic_load(&c->areas);
-    ret_counts->faults = atomic_load(&c->faults);
+    ret_counts->faults_load = atomic_load(&c->faults_load);
+    ret_counts->faults_store = atomic_load(&c->faults_store);
     ret_counts->refused = atomic_load(&c->refused);
     ret_counts->waits = atomic_load(&c->waited);
 }

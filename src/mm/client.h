@@ -87,7 +87,7 @@ int hf_client_fault_in(struct hf_client *client, uintptr_t addr, size_t len, boo
 void hf_client_serve(struct hf_client *client, int stop_fd);
 
 struct hf_client_counts {
-    uint64_t faults, refused, waits;
+    uint64_t faults_load, faults_store, refused, waits;
     uint32_t areas;
 };
 void hf_client_count(struct hf_client *client, struct hf_client_counts *ret_counts);

@@ -142,7 +142,7 @@ static int decide(struct hf_client *c, const struct hf_access *access, uint32_t 
     struct hf_vma *vma;
     int err = -EFAULT;
 
-    atomic_fetch_add_explicit(&c->faults, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(access->write ? &c->faults_store : &c->faults_load, 1, memory_order_relaxed);
     hf_rwlock_rdlock(&c->lock);
     vma = hf_vma_find(&c->tree, access->addr);
     if (vma != NULL && hf_fault_allowed(vma, access->write)) {

@@ -44,7 +44,7 @@ struct hf_client {
     bool said_waits;
 
     /* atomic */
-    _Atomic uint64_t faults, refused, waited;
+    _Atomic uint64_t faults_load, faults_store, refused, waited;
     _Atomic uint32_t areas; /* changed under lock: tree.nr */
 };
 

@@ -35,7 +35,7 @@ static void state_wait(struct hf_vnode *v, uint32_t state)
     atomic_fetch_sub(&v->state_waiters, 1u);
 }
 
-static struct hf_vnode *find_locked(struct hf_volume *vol, uint64_t ino) HF_REQUIRES(vol->icache_lock)
+struct hf_vnode *hf_icache_find_locked(struct hf_volume *vol, uint64_t ino) HF_REQUIRES(vol->icache_lock)
 {
     struct hf_list *at;
 
@@ -105,14 +105,14 @@ static struct hf_vnode *find_or_add(struct hf_volume *vol, uint64_t ino, bool *r
     struct hf_vnode *fresh = NULL, *v;
 
     hf_mutex_lock(&vol->icache_lock);
-    v = find_locked(vol, ino);
+    v = hf_icache_find_locked(vol, ino);
     if (v == NULL) {
         hf_mutex_unlock(&vol->icache_lock);
         fresh = vnode_new(vol, ino);
         if (fresh == NULL)
             return NULL;
         hf_mutex_lock(&vol->icache_lock);
-        v = find_locked(vol, ino);
+        v = hf_icache_find_locked(vol, ino);
     }
     *ret_mine = v == NULL;
     if (v == NULL) {

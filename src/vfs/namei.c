@@ -29,7 +29,11 @@ int hf_vnode_lookup(struct hf_vnode *dir, const char *name, struct hf_vnode **re
         r = hf_vnode_driver(dir)->lookup(&dir->inode, name, &ino);
     }
     hf_rwlock_rdunlock(&dir->io_lock);
-    return r < 0 ? r : hf_vnode_iget(dir->volume, ino, ret_vnode);
+    if (r == 0)
+        r = hf_vnode_iget(dir->volume, ino, ret_vnode);
+    if (r == 0)
+        hf_vnode_seen(*ret_vnode, dir, name);
+    return r < 0 ? r : 0;
 }
 
 /* Cuts the next component off walk->rest into walk->name. Sets must_be_dir if a slash follows. */

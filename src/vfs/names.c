@@ -98,7 +98,12 @@ int hf_name_create(const struct hf_name *at, const struct hf_create *how, struct
         r = create_in(at->dir, at->name, how, &ino);
     hf_rwlock_wrunlock(&at->dir->io_lock);
     hf_mutex_unlock(&vol->names_lock);
-    return r < 0 || ret_vnode == NULL ? r : hf_vnode_iget(vol, ino, ret_vnode);
+    if (r < 0 || ret_vnode == NULL)
+        return r;
+    r = hf_vnode_iget(vol, ino, ret_vnode);
+    if (r == 0)
+        hf_vnode_seen(*ret_vnode, at->dir, at->name);
+    return r;
 }
 
 int hf_vnode_tmpfile(struct hf_vnode *dir, const struct hf_create *how, bool linkable,
@@ -169,6 +174,8 @@ static int unlink_locked(const struct hf_name *at, bool directory, struct hf_vno
         r = driver->unlink(&at->dir->inode, at->name, &victim->inode, hf_now_ns());
     *ret_gone = r == 0 && victim->inode.nlink == 0;
     unlock_all(locks, 2);
+    if (r == 0)
+        hf_vnode_unseen(victim, at->dir, at->name);
     return r;
 }
 
@@ -230,6 +237,8 @@ static int link_locked(const struct hf_name *at, struct hf_vnode *from)
     if (r == 0)
         from->linkable = false;
     unlock_all(locks, 2);
+    if (r == 0)
+        hf_vnode_seen(from, at->dir, at->name);
     return r;
 }
 
@@ -338,6 +347,16 @@ static int rename_check(struct rename *rn)
     return 0;
 }
 
+/* What was seen where has moved. */
+static void renamed(const struct rename *rn)
+{
+    if (rn->target != NULL)
+        hf_vnode_unseen(rn->target, rn->to->dir, rn->to->name);
+    if (rn->flags & RENAME_EXCHANGE)
+        hf_vnode_seen(rn->target, rn->from->dir, rn->from->name);
+    hf_vnode_seen(rn->inode, rn->to->dir, rn->to->name);
+}
+
 static int rename_locked(struct rename *rn)
 {
     struct hf_vnode *locks[4];
@@ -367,6 +386,8 @@ static int rename_locked(struct rename *rn)
             rn->target != NULL ? &rn->target->inode : NULL, rn->flags & RENAME_EXCHANGE, hf_now_ns());
     rn->gone = r == 0 && rn->target != NULL && rn->target->inode.nlink == 0;
     unlock_all(locks, 4);
+    if (r == 0)
+        renamed(rn);
     return r;
 }
 

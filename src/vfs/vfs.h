@@ -18,6 +18,7 @@
 #include <pthread.h>
 
 #define HF_ICACHE_BUCKETS 1024u
+#define HF_SEEN_NAME 48u        /* of a name, what is remembered for people, bytes with the NUL */
 #define HF_ICACHE_IDLE_MAX 256u /* inodes that nobody uses and that stay, with their pages */
 
 enum hf_vnode_state { HF_VNODE_NEW, HF_VNODE_LIVE, HF_VNODE_EVICTING, HF_VNODE_DEAD };
@@ -44,6 +45,9 @@ struct hf_vnode {
     bool leaving;                   /* guarded by icache_lock: the last user is gone, new ones wait */
     _Atomic uint32_t left;          /* futex: bumped when that is over */
     struct hf_list hash, idle;      /* guarded by icache_lock */
+    uint64_t seen_dir;              /* guarded by icache_lock, likewise seen_name: where it was last seen; 0:
+                                       nowhere (seen.c) */
+    char seen_name[HF_SEEN_NAME];
 };
 
 struct hf_volume {
@@ -118,6 +122,17 @@ int hf_icache_drain(struct hf_volume *volume, bool force);
 /* Calls fn for each live inode, referenced, with no locks. Returns the first error. */
 int hf_icache_each(struct hf_volume *volume, int (*fn)(struct hf_vnode *vnode, void *arg), void *arg);
 void hf_volume_handles_add(struct hf_volume *volume, int n);
+
+/* icache_lock held. NULL: not in memory. */
+struct hf_vnode *hf_icache_find_locked(struct hf_volume *volume, uint64_t ino);
+
+/* ---- seen.c: for people only: names change, and nobody waits for this. */
+/* The name in dir has just been seen to mean vnode. */
+void hf_vnode_seen(struct hf_vnode *vnode, const struct hf_vnode *dir, const char *name);
+/* It means it no longer. */
+void hf_vnode_unseen(struct hf_vnode *vnode, const struct hf_vnode *dir, const char *name);
+int hf_vfs_each_file(struct hf_volume *volume, int (*fn)(const struct hf_file_stats *file, void *arg),
+                     void *arg);
 
 /* ---- namei.c: paths */
 #define HF_WALK_FOLLOW 0x1u /* follow a symlink in the last component */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -38,7 +39,7 @@ void cli_program(const char *path)
     }
 }
 
-static void child(int (*prepare)(void), const char *const *args, int out, int err)
+static void child(int (*prepare)(void), const char *const *args, int in, int out, int err)
 {
     char *argv[ARGS_MAX] = {"holdfast"};
 
@@ -46,7 +47,7 @@ static void child(int (*prepare)(void), const char *const *args, int out, int er
         argv[i + 1] = strdup(args[i]);
     if (prepare && prepare() != 0)
         _exit(CLI_CANNOT);
-    if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0)
+    if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0)
         _exit(CLI_CANNOT);
     fexecve(program_fd, argv, environ);
     _exit(CLI_CANNOT);
@@ -86,7 +87,7 @@ struct cli_run cli_run(int (*prepare)(void), const char *const *args)
     fflush(NULL);
     pid = fork();
     if (pid == 0)
-        child(prepare, args, out, err);
+        child(prepare, args, STDIN_FILENO, out, err);
     run.status = wait_for(pid);
     run.out = contents(out);
     run.err = contents(err);
@@ -99,8 +100,9 @@ void cli_run_free(struct cli_run *run)
     free(run->err);
 }
 
-struct cli_run cli_run_on_terminal(const char *const *args)
+static struct cli_run run_on_terminal(const char *const *args, const char *keys, unsigned short rows)
 {
+    const struct winsize size = {.ws_row = rows, .ws_col = 100};
     struct cli_run run = {.status = -1, .out = calloc(1, 65536), .err = NULL};
     int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), terminal = -1;
     size_t len = 0;
@@ -111,18 +113,33 @@ struct cli_run cli_run_on_terminal(const char *const *args)
         terminal = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (terminal < 0 || !run.out)
         goto out;
+    if (rows)
+        ioctl(master, TIOCSWINSZ, &size);
     fflush(NULL);
     pid = fork();
     if (pid == 0)
-        child(NULL, args, terminal, STDERR_FILENO);
+        child(NULL, args, keys ? terminal : STDIN_FILENO, terminal, STDERR_FILENO);
     close(terminal);
-    while (len < 65535 && (n = read(master, run.out + len, 65535 - len)) > 0)
+    while (len < 65535 && (n = read(master, run.out + len, 65535 - len)) > 0) {
         len += (size_t)n; /* EIO when the last writer has gone */
+        if (keys && write(master, keys, strlen(keys)) == (ssize_t)strlen(keys))
+            keys = NULL;
+    }
     run.status = wait_for(pid);
 out:
     if (master >= 0)
         close(master);
     return run;
+}
+
+struct cli_run cli_run_on_terminal(const char *const *args)
+{
+    return run_on_terminal(args, NULL, 0);
+}
+
+struct cli_run cli_run_with_keys(const char *const *args, const char *keys, unsigned short rows)
+{
+    return run_on_terminal(args, keys, rows);
 }
 
 /* ---------------------------------------------------------------- surroundings */

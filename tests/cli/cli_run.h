@@ -28,6 +28,8 @@ void cli_run_free(struct cli_run *run);
 
 /* The same with stdout on a terminal of its own. status is -1 where no terminal can be had. */
 struct cli_run cli_run_on_terminal(const char *const *args);
+/* The same with stdin there, too, keys typed once something is shown, and so many rows. */
+struct cli_run cli_run_with_keys(const char *const *args, const char *keys, unsigned short rows);
 
 /* Surroundings, for prepare(). Each returns 0 or -errno. */
 int cli_refuse_call(long nr);     /* the system call fails with EPERM */

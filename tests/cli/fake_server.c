@@ -5,6 +5,7 @@
 #include "fake_server.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,25 +47,47 @@ static void answer_stat(int fd, unsigned asked)
     dprintf(fd, "requests_write 9\nrequests_open 0\nnew_counter 18446744073709551615\n");
 }
 
-static void serve(int listening)
+static void answer_busy(int fd, unsigned asked)
+{
+    dprintf(
+        fd,
+        "file ino=7 cached_pages=3 dirty_pages=2 faults_load=1 faults_store=%u faults_refused=0 mkwrites=4 "
+        "blocks_reserved=8 mappings=2 path=/a dir/busy\\x0aname\n",
+        40 + 20 * asked);
+    dprintf(
+        fd,
+        "file ino=8 cached_pages=2 dirty_pages=1 faults_load=0 faults_store=9 faults_refused=3 mkwrites=0 "
+        "blocks_reserved=0 mappings=1 new_key=5 path=\n");
+    dprintf(fd, "file ino=9 cached_pages=1 dirty_pages=5 faults_load=0 faults_store=0 path=/idle\n");
+    dprintf(fd,
+            "client pid=77 connected=1 areas=3 faults_load=1 faults_store=%u faults_refused=3 waits=2 "
+            "command=a db\n",
+            49 + 20 * asked);
+    dprintf(fd, "client pid=78 connected=0 areas=1 faults_load=0 faults_store=0 command=\n");
+}
+
+static void serve(int listening, bool knows_top)
 {
     for (unsigned asked = 0;;) {
         int fd = accept(listening, NULL, NULL);
         char request[64] = "";
         ssize_t n = recv(fd, request, sizeof(request) - 1, 0);
 
-        if (n > 0 && strncmp(request, "stat\n", 5) == 0)
+        bool top = n > 0 && strncmp(request, "top\n", 4) == 0 && knows_top;
+
+        if (top || (n > 0 && strncmp(request, "stat\n", 5) == 0))
             answer_stat(fd, asked++);
+        if (top)
+            answer_busy(fd, asked - 1);
         close(fd);
     }
 }
 
-int fake_server_start(void **state)
+static int start(bool knows_top)
 {
     struct stat st;
     int fd = -1;
 
-    (void)state;
     if (stat(FAKE_DIR, &st) < 0)
         return -1;
     for (int i = 0; i < 600 && fd < 0; i++) {
@@ -77,11 +100,23 @@ int fake_server_start(void **state)
     fflush(NULL);
     server = fork();
     if (server == 0) {
-        serve(fd);
+        serve(fd, knows_top);
         _exit(0);
     }
     close(fd);
     return 0;
+}
+
+int fake_server_start(void **state)
+{
+    (void)state;
+    return start(true);
+}
+
+int fake_server_start_old(void **state)
+{
+    (void)state;
+    return start(false);
 }
 
 int fake_server_stop(void **state)

@@ -8,8 +8,9 @@
 /* On a device of its own, and nobody mounts a volume there. */
 #define FAKE_DIR "/proc"
 
-/* Setup and teardown of a test. Each question for "stat" adds 50 to faults_store, which begins with 100. */
+/* Setup and teardown of a test. Each answer adds 50 to faults_store, which begins with 100. */
 int fake_server_start(void **state);
+int fake_server_start_old(void **state); /* it has never heard of "top" */
 int fake_server_stop(void **state);
 
 #endif

@@ -278,6 +278,37 @@ static void shrinks_under_a_refusal(struct target *t)
     stop(&f);
 }
 
+/* hf_server_clients() has one entry a process, as long as it lives. */
+static void each_client_is_counted(struct target *t)
+{
+    struct fixture f = serve(t, 4, HF_ON_FULL_SIGBUS);
+    struct puppet a = mapper(&f), b = mapper(&f);
+    struct hf_client_stats clients[3], one;
+
+    assert_count(puppet_load(&a, 0, 0), 0);
+    target_fill_but(t, "ballast", 0);
+    assert_err((int)puppet_store(&b, 0, 3 * t->page_size, 'b'), ENOSPC);
+    assert_int_equal(hf_server_clients(f.server, 3, clients), 2);
+    assert_int_equal(hf_server_clients(f.server, 1, &one), 1);
+    assert_err(hf_server_clients(NULL, 1, &one), EINVAL);
+    for (int i = 0; i < 2; i++) {
+        const struct hf_client_stats *c = &clients[i];
+
+        assert_true(c->pid == a.pid || c->pid == b.pid);
+        assert_true(c->pid != clients[1 - i].pid && c->connected);
+        assert_count(c->areas, 1);
+        assert_count(c->mappings, 1);
+        assert_true(c->pid == a.pid ? c->faults_load >= 1 && c->faults_store == 0 : c->faults_store >= 1);
+        assert_true(c->pid == a.pid ? c->refused == 0 : c->refused >= 1);
+    }
+    puppet_kill(&b);
+    while (hf_server_clients(f.server, 3, clients) != 1)
+        sched_yield();
+    assert_int_equal(clients[0].pid, a.pid);
+    puppet_end(&a);
+    stop(&f);
+}
+
 static void killed_with_dirty_pages(struct target *t)
 {
     struct fixture f = serve(t, 4, HF_ON_FULL_SIGBUS);
@@ -444,6 +475,7 @@ static const struct test_body bodies[] = {
     BODY(grows_under_them, ON_HOLDFAST),
     BODY(shrinks_under_them, ON_HOLDFAST),
     BODY(shrinks_under_a_refusal, ON_HOLDFAST),
+    BODY(each_client_is_counted, ON_HOLDFAST),
     BODY(killed_with_dirty_pages, ON_HOLDFAST),
     BODY(forked, ON_HOLDFAST),
     BODY(forked_and_orphaned, ON_HOLDFAST),
