@@ -306,6 +306,38 @@ static void long_runs_only(void **state)
     host_done(&host);
 }
 
+/* Free space in many pieces is all to be had, at once: the device is asked for as many pieces as it takes. */
+static void free_space_in_pieces(void **state)
+{
+    struct hf_inode *root, *file, *other;
+    struct host host;
+    struct vol vol;
+    uint64_t nr;
+
+    (void)state;
+    host_init(&host, &vol, true, true);
+    root = root_get(&vol);
+    file = file_create(&vol, root, "a");
+    other = file_create(&vol, root, "b");
+    nr = host.header.data_blocks / 2;
+    assert_true(nr > 100);
+    assert_ok(file_write(file, 0, host.header.data_blocks, 'a'));
+    assert_ok(vol.ops->sync(&vol.sb));
+    for (uint64_t i = 0; i < nr; i++)
+        assert_ok(vol.ops->punch(file, 2 * i, 1));
+    assert_ok(vol.ops->sync(&vol.sb));
+    assert_int_equal(host.nr_discarded, nr);
+    assert_int_equal(vol_free(&vol), nr);
+    assert_ok(file_write(other, 0, nr, 'b'));
+    assert_int_equal(vol_free(&vol), 0);
+    file_check(other, 0, nr, 'b');
+    inode_put(other);
+    inode_put(file);
+    inode_put(root);
+    vol_unmount(&vol);
+    host_done(&host);
+}
+
 /* ---- the last blocks are on their way */
 
 static void *reserve_all(void *arg)
@@ -355,9 +387,8 @@ static void the_last_blocks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_order),
-        cmocka_unit_test(what_commits_free),
-        cmocka_unit_test(long_runs_only),
+        cmocka_unit_test(any_order),       cmocka_unit_test(what_commits_free),
+        cmocka_unit_test(long_runs_only),  cmocka_unit_test(free_space_in_pieces),
         cmocka_unit_test(the_last_blocks),
     };
 

@@ -330,6 +330,36 @@ static void failing_devices(void **state)
     }
 }
 
+/* What a thin volume did not get is not missing from what it has. */
+static void failing_thin_devices(void **state)
+{
+    const hf_off_t more = 2 * MIB + 256 * 1024;
+    struct hf_device *dev = volume(2 * MIB, more, 4096, true), *shim;
+    struct hf_inode *root, *file;
+    struct vol vol;
+    uint64_t blocks;
+
+    (void)state;
+    assert_ok(hf_device_fault_new(dev, &shim));
+    vol_mount(&vol, shim);
+    blocks = vol_statfs(&vol).blocks;
+    hf_device_fault_set(shim, &(struct hf_device_faults){.fail_write_at = 1, .count = 1});
+    assert_err(grow(&vol, (uint64_t)more), EIO);
+    assert_int_equal(vol_statfs(&vol).blocks, blocks);
+    root = root_get(&vol);
+    file = file_create(&vol, root, "f");
+    assert_int_equal(fill(&vol, file, 0), blocks);
+    assert_ok(grow(&vol, (uint64_t)more));
+    blocks = vol_statfs(&vol).blocks - blocks;
+    assert_true(blocks > 20);
+    assert_int_equal(fill(&vol, file, 10000), blocks);
+    inode_put(file);
+    inode_put(root);
+    vol_unmount(&vol);
+    assert_clean(dev);
+    hf_dev_close(shim);
+}
+
 /* ---- damage */
 
 static void damaged_segments(void **state)
@@ -508,15 +538,11 @@ static void stores_go_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(offline),
-        cmocka_unit_test(online),
-        cmocka_unit_test(stores_go_on),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(too_often),
-        cmocka_unit_test(power_cuts),
-        cmocka_unit_test(failing_devices),
-        cmocka_unit_test(damaged_segments),
-        cmocka_unit_test(an_extent_in_the_metadata),
+        cmocka_unit_test(offline),          cmocka_unit_test(online),
+        cmocka_unit_test(stores_go_on),     cmocka_unit_test(refusals),
+        cmocka_unit_test(too_often),        cmocka_unit_test(power_cuts),
+        cmocka_unit_test(failing_devices),  cmocka_unit_test(failing_thin_devices),
+        cmocka_unit_test(damaged_segments), cmocka_unit_test(an_extent_in_the_metadata),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,9 +44,9 @@ static void put_back(struct hf_space *space, struct hf_run run)
     rc = hf_freemap_give(map_of(space, space->thin), run.blk, run.nr);
     assert(rc == 0);
     (void)rc;
-    hf_mutex_unlock(&space->lock);
     atomic_fetch_add(space->thin ? &space->unasked : &space->available, run.nr);
     atomic_fetch_sub(&space->pending, run.nr);
+    hf_mutex_unlock(&space->lock);
 }
 
 /* ---- what commits have freed */

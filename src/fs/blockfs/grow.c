@@ -105,6 +105,8 @@ static void publish(struct hf_blockfs *fs, const struct hf_blockfs_header *new)
 {
     uint64_t from = fs->header.data_blocks, holes = 0;
 
+    /* First: who counts what is not free may find too much of that for a moment, not too little. */
+    atomic_store(&fs->space.total, new->data_blocks);
     for (uint32_t i = 0; i <= new->nr_segments; i++) {
         uint64_t blk = new->data_blocks, nr = 0;
 
@@ -116,7 +118,6 @@ static void publish(struct hf_blockfs *fs, const struct hf_blockfs_header *new)
         from = blk + nr > from ? blk + nr : from;
     }
     atomic_store(&fs->space.holes, holes);
-    atomic_store(&fs->space.total, new->data_blocks);
     /* What others read without the lock stays what it is, and is not written. */
     fs->header.generation = new->generation;
     fs->header.incompat = new->incompat;

@@ -161,9 +161,9 @@ void hf_space_unreserve(struct hf_space *space, uint64_t nr)
 
 uint64_t hf_space_possible(struct hf_space *space)
 {
-    uint64_t later = atomic_load(&space->pending) + atomic_load(&space->unasked);
+    uint64_t pending = atomic_load(&space->pending), unasked = atomic_load(&space->unasked);
 
-    return later + atomic_load(&space->available);
+    return pending + unasked + atomic_load(&space->available); /* in this order: space.h */
 }
 
 bool hf_space_may_have(struct hf_space *space, uint64_t nr)
@@ -175,9 +175,10 @@ bool hf_space_may_have(struct hf_space *space, uint64_t nr)
 
 /* ---- thin volumes */
 
+/* The map may have more blocks than the volume: of growth that is going on, or has failed. */
 static uint64_t asked_locked(const struct hf_space *space)
 {
-    uint64_t taken = space->raw.nr_blocks - space->raw.nr_free, holes = atomic_load(&space->holes);
+    uint64_t taken = atomic_load(&space->total) - space->raw.nr_free, holes = atomic_load(&space->holes);
 
     return taken > holes ? taken - holes : 0;
 }
@@ -211,7 +212,7 @@ void hf_space_cover(struct hf_space *space, uint64_t nr)
 }
 
 /* Takes a run of at most want blocks from the raw map, asks, and puts it into the pool or back. */
-static int ask_run(struct hf_space *space, uint64_t want)
+static int ask_run(struct hf_space *space, uint64_t want, uint64_t *ret_nr)
 {
     uint64_t blk, nr, asked;
     int rc = -EAGAIN;
@@ -232,27 +233,34 @@ static int ask_run(struct hf_space *space, uint64_t want)
         rc = hf_freemap_give(&space->pool, blk, nr);
     if (rc != 0 && hf_freemap_give(&space->raw, blk, nr) != 0)
         assert(false && "giving back what was just taken needs no memory");
+    if (rc == 0) {
+        atomic_fetch_add(&space->available, nr);
+        atomic_fetch_sub(&space->unasked, nr);
+        *ret_nr = nr;
+    }
     hf_mutex_unlock(&space->lock);
-    if (rc != 0)
-        return rc;
-    atomic_fetch_add(&space->available, nr);
-    atomic_fetch_sub(&space->unasked, nr);
-    return 0;
+    return rc;
 }
 
 int hf_space_ask(struct hf_space *space, uint64_t nr)
 {
-    uint64_t batch = ASK_BYTES / space->block_size;
-    int rc = ask_run(space, nr > batch ? nr : batch);
+    uint64_t batch = ASK_BYTES / space->block_size, want = nr > batch ? nr : batch, left = nr, got;
+    int rc;
 
-    /* The device may be nearly full, too: then exactly what is needed, then what there is. */
-    if (rc == -ENOSPC)
-        rc = ask_run(space, nr);
-    while (rc == -ENOSPC && nr > 1) {
-        nr /= 2;
-        rc = ask_run(space, nr);
-    }
-    return rc;
+    /* Free space may be in pieces; and the device may be nearly full, too: then exactly what is needed, then
+     * what there is. */
+    do {
+        rc = ask_run(space, want, &got);
+        if (rc == 0) {
+            left -= got < left ? got : left;
+            if (want > left && want > batch)
+                want = left > batch ? left : batch;
+        } else if (rc == -ENOSPC && want > 1) {
+            want = want > left ? left : want / 2;
+            rc = 0;
+        }
+    } while (rc == 0 && left != 0);
+    return left != nr ? 0 : rc;
 }
 
 /* ---- taking and giving */
@@ -365,7 +373,7 @@ void hf_space_commit(struct hf_space *space)
             space->freed.v[kept++] = run; /* no memory for a bitmap: the next commit tries again */
     }
     space->freed.nr = kept;
-    hf_mutex_unlock(&space->lock);
     atomic_fetch_add(&space->available, nr);
     atomic_fetch_sub(&space->pending, nr);
+    hf_mutex_unlock(&space->lock);
 }

@@ -15,8 +15,9 @@
  *
  * Locking: the counters are atomic, so that reserving in a fault takes no lock; space.lock (rank SPACE)
  * guards the maps and the lists of pending runs. A count moves *into* available before it leaves pending or
- * unasked, and readers read in the opposite order: a block on the way may be seen twice, never not at all.
- * What goes the other way, to the device, moves under trim_lock and between two changes of `moves`.
+ * unasked, under space.lock, and readers read in the opposite order: without the lock a block on the way may
+ * be seen twice, never not at all. What goes the other way, to the device, moves under trim_lock and between
+ * two changes of `moves`.
  */
 #ifndef HF_FS_BLOCKFS_SPACE_H
 #define HF_FS_BLOCKFS_SPACE_H
@@ -93,8 +94,8 @@ uint64_t hf_space_possible(struct hf_space *space);
  * Async-signal-safe.
  */
 bool hf_space_may_have(struct hf_space *space, uint64_t nr);
-/* Thin: has the device guarantee up to nr blocks, or more at once, and makes them available. 0: some;
- * -EAGAIN: no more are covered; -ENOSPC, -EIO. Caller: trim_lock. */
+/* Thin: has the device guarantee nr blocks, or more at once, or as many as it can, and makes them available.
+ * 0: some; -EAGAIN: no more are covered; -ENOSPC, -EIO. Caller: trim_lock. */
 int hf_space_ask(struct hf_space *space, uint64_t nr);
 /* Thin: blocks that are not unasked, those that the device is just asked for among them. */
 uint64_t hf_space_asked(struct hf_space *space);

@@ -351,7 +351,7 @@ static uint64_t free_blocks(struct hf_space *space)
 {
     uint64_t nr;
 
-    hf_mutex_lock(&space->lock); /* what goes to the device moves under it */
+    hf_mutex_lock(&space->lock); /* what is free moves from count to count under it */
     nr = hf_space_possible(space);
     hf_mutex_unlock(&space->lock);
     return nr;
@@ -362,9 +362,7 @@ static int blockfs_statfs(struct hf_super *sb, struct hf_statfs *ret_statfs)
     struct hf_blockfs *fs = hf_blockfs_of(sb);
     struct hf_statfs st = {.block_size = fs->block_size,
                            .page_size = sb->page_size,
-                           .blocks = fs->space.total - fs->space.holes,
                            .blocks_reserved = atomic_load(&fs->space.reserved),
-                           .blocks_free = free_blocks(&fs->space),
                            .thin = fs->space.thin};
     struct hf_metadb_room room;
     uint64_t kept;
@@ -373,7 +371,9 @@ static int blockfs_statfs(struct hf_super *sb, struct hf_statfs *ret_statfs)
     memcpy(st.uuid, fs->header.uuid, sizeof(st.uuid));
     memcpy(st.label, fs->header.label, sizeof(st.label));
     snprintf(st.driver, sizeof(st.driver), "%s", hf_blockfs_driver.name);
-    hf_mutex_lock(&fs->sql_lock);
+    hf_mutex_lock(&fs->sql_lock); /* under which volumes grow */
+    st.blocks = fs->space.total - fs->space.holes;
+    st.blocks_free = free_blocks(&fs->space);
     st.inodes = fs->nr_inodes;
     rc = hf_metadb_room(fs->txn.db, &room);
     kept = hf_metadb_extent_pages(fs->space.total, fs->txn.nr_extents);
