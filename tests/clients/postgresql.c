@@ -17,7 +17,7 @@
 #define SECONDS 300 /* far more than any of this takes */
 #define SAID_MAX 8192
 #define SOCKET_DIR_MAX 80 /* the path of a socket in it has at most 107 */
-#define VOLUME_BYTES (40u << 20)
+#define VOLUME_BYTES (56u << 20)
 
 struct fixture {
     struct mounted m;
@@ -72,9 +72,9 @@ static int remove_cluster(void **state)
 /* ------------------------------------------------------------------ what scripts begin with */
 
 /*
- * insert FROM TO   a commit a row; $SIDE/confirmed gets each number when its commit was confirmed
- * verify [MIN]     so many are confirmed at least, all of them are there, and every row is what was put in
- * kill_all         SIGKILL to every process of the server; nobody else's can be seen here
+ * insert FROM TO N a commit a row of 32 * N bytes; $SIDE/confirmed gets each number when its commit was confirmed
+ * verify [MIN]      so many are confirmed at least, all of them are there, and every row is what was put in
+ * kill_all          SIGKILL to every process of the server; nobody else's can be seen here
  */
 #define PRELUDE                                                                                            \
     "export PGHOST=\"$SIDE\" PGUSER=postgres PGDATABASE=postgres TZ=UTC LC_ALL=C\n"                        \
@@ -85,15 +85,14 @@ static int remove_cluster(void **state)
     "down() { \"$AS_USER\" $PG/pg_ctl -D pg -m ${1-fast} -w -t 250 stop >\"$SIDE/down\"; }\n"              \
     "sql() { \"$AS_USER\" $PG/psql -XtqA -v ON_ERROR_STOP=1 \"$@\"; }\n"                                   \
     "insert() { seq $1 $2 |"                                                                               \
-    "    sed \"s/.*/INSERT INTO t VALUES (&, repeat(md5('&'), 1000)) RETURNING i;/\" |"                    \
+    "    sed \"s/.*/INSERT INTO t VALUES (&, $3, repeat(md5('&'), $3)) RETURNING i;/\" |"                  \
     "    sql >>\"$SIDE/confirmed\" 2>\"$SIDE/error\"; }\n"                                                 \
     "confirmed() { wc -l <\"$SIDE/confirmed\"; }\n"                                                        \
     "until_confirmed() { until test $(confirmed) -ge $1; do sleep 0.05; done; }\n"                         \
     "verify() { test $(confirmed) -ge ${1-1}\n"                                                            \
     "    test \"$(printf '%s\\n' 'CREATE TEMP TABLE c(i int);' \"\\copy c FROM '$SIDE/confirmed'\" "       \
-    "\"SELECT count(*) FROM (SELECT i, pad FROM t UNION ALL "                                              \
-    "SELECT i, (SELECT pad FROM t WHERE t.i = c.i) FROM c) all_of_them "                                   \
-    "WHERE pad IS DISTINCT FROM repeat(md5(i::text), 1000);\" | sql)\" = 0; }\n"                           \
+    "\"SELECT count(*) FROM t FULL JOIN c USING (i) "                                                      \
+    "WHERE pad IS NULL OR pad <> repeat(md5(i::text), n);\" | sql)\" = 0; }\n"                             \
     "kill_all() { while :; do n=0\n"                                                                       \
     "    for p in /proc/[0-9]*; do\n"                                                                      \
     "        case \"$(readlink $p/exe)\" in */postgres) n=1; kill -9 ${p#/proc/} || : ;; esac\n"           \
@@ -101,23 +100,23 @@ static int remove_cluster(void **state)
     "checksums() { \"$AS_USER\" $PG/pg_checksums --check -D pg >/dev/null; }\n"
 
 /* Until the volume is full; somebody must say so. */
-#define FILL                                                                 \
-    "head -c 8000000 /dev/urandom >spare\n"                                  \
-    "up; insert 1 100000 && exit 9\n"                                        \
-    "grep -Eqs 'No space left|wrote only' \"$SIDE/error\" \"$SIDE/log\" || " \
+#define FILL                                                                                       \
+    "up; head -c $((($(df -k --output=avail . | tail -n 1) - 6000) * 1024)) /dev/urandom >spare\n" \
+    "insert 1 100000 1000 && exit 9\n"                                                             \
+    "grep -Eqs 'No space left|wrote only' \"$SIDE/error\" \"$SIDE/log\" || "                       \
     "    { cat \"$SIDE/error\" \"$SIDE/log\"; exit 10; }\n"
 /* The server may have gone down by itself. */
-#define RECOVER                                                                                    \
-    "rm spare; down immediate || kill_all; up; verify 10; insert 200001 200020; verify 30; down; " \
+#define RECOVER                                                                                         \
+    "rm spare; down immediate || kill_all; up; verify 10; insert 200001 200020 1000; verify 30; down; " \
     "checksums\n"
 
-/* Each in the middle of commits. Rows of a round before leave, so that the volume is large enough for any. */
+/* Each in the middle of commits, whose rows are small: the volume is not to be full before it comes to that. */
 #define KILL_POSTGRES                                                      \
-    "up; insert 1 100000 & inserts=$!\n"                                   \
+    "up; insert 1 100000 10 & inserts=$!\n"                                \
     "until_confirmed $((20 + AFTER)); kill_all; wait $inserts && exit 9\n" \
     "up; verify 20\n"
 #define KILL_SERVER                                                                   \
-    "n=$(confirmed); insert 200001 300000 & inserts=$!\n"                             \
+    "n=$(confirmed); insert 200001 300000 10 & inserts=$!\n"                          \
     "until_confirmed $((n + 20 + AFTER)); kill -9 $SERVER; wait $inserts && exit 9\n" \
     "kill_all\n"
 #define REOPEN "up; verify 40; sql -c 'TRUNCATE t'; rm \"$SIDE/confirmed\"; down; checksums"
@@ -184,7 +183,7 @@ static void make_cluster(struct fixture *f)
              "autovacuum = off\n"
              "END\n"
              "up\n"
-             "sql -c 'CREATE TABLE t(i int PRIMARY KEY, pad text);"
+             "sql -c 'CREATE TABLE t(i int PRIMARY KEY, n int NOT NULL, pad text NOT NULL);"
              "        ALTER TABLE t ALTER pad SET STORAGE EXTERNAL'\n"
              "down\n"
              "checksums");
@@ -254,14 +253,14 @@ static void killed(void **state)
 static void run_on_a_full_volume(void **state)
 {
     struct fixture *f = *state;
-    const char *grow[] = {"grow", f->m.volume, "--size", "48M", NULL};
+    const char *grow[] = {"grow", f->m.volume, "--size", "64M", NULL};
 
     begin_run(f);
     under_run(f, PRELUDE FILL RECOVER, 0);
     assert_that(strstr(said, "mappings 0,") == NULL, "it maps nothing of ours: %s", said);
     check(f);
     assert_count(mounted_command(grow, said, sizeof(said)), 0);
-    under_run(f, PRELUDE "up; verify 30; insert 300001 300100; verify 130; down; checksums", 0);
+    under_run(f, PRELUDE "up; verify 30; insert 300001 300100 1000; verify 130; down; checksums", 0);
     check(f);
 }
 
