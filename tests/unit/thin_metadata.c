@@ -188,6 +188,36 @@ static void names_are_refused_when_they_are_made(void **state)
     hf_dev_close(dev);
 }
 
+/* Of a thick volume as well: what a name has taken for its row's growth, data does not miss. */
+static void thick_volumes_keep_room_for_longer_rows(void **state)
+{
+    static const uint32_t sizes[] = {512, 65536};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct hf_device *dev = vol_format(64 << 20, sizes[i], false);
+        struct hf_check_result result;
+        struct hf_inode *root, *file;
+        struct vol vol;
+        uint64_t nr;
+
+        vol_mount(&vol, dev);
+        root = root_get(&vol);
+        nr = create_until_refused(&vol, root, 0);
+        assert_true(nr > 100);
+        make_rows_longer(&vol, nr);
+        file = inode_get(&vol, HF_BLOCKFS_FIRST_ID);
+        fill(&vol, file);
+        assert_ok(vol.ops->sync(&vol.sb));
+        inode_put(file);
+        inode_put(root);
+        vol_unmount(&vol);
+        assert_ok(hf_check_device(dev, NULL, &result));
+        assert_count(result.problems, 0);
+        hf_dev_close(dev);
+    }
+}
+
 /* ---- a real host, and all of the library */
 
 /* Blocks with holes between them, and names, until each is refused. */
@@ -304,6 +334,7 @@ int main(void)
         cmocka_unit_test(data_is_refused_at_the_reservation),
         cmocka_unit_test(whenever_the_device_gets_full),
         cmocka_unit_test(names_are_refused_when_they_are_made),
+        cmocka_unit_test(thick_volumes_keep_room_for_longer_rows),
         cmocka_unit_test(sixteen_tib_open_like_sixteen_mib),
     };
 

@@ -30,6 +30,7 @@
 #define WAL_SLACK 10u
 /* The least an extent row can take on its page: so much of the region is certainly extents, not names. */
 #define EXTENT_BYTES_MIN 10u
+#define INODE_GROWTH 96u /* bytes of an inode, when its row gets as long as it can */
 /* Thin volumes: pages that the device is asked for at once. */
 #define OWN_PAGES 64u
 
@@ -538,6 +539,11 @@ uint32_t hf_metadb_extent_pages(uint64_t nr_blocks, uint64_t nr_extents)
 
     return clamp_u32(((bytes > certain ? bytes - certain : 0) + HF_METADB_PAGE - 1) / HF_METADB_PAGE, 0,
                      UINT32_MAX);
+}
+
+uint32_t hf_metadb_growth_pages(uint64_t nr_inodes)
+{
+    return clamp_u32(nr_inodes * INODE_GROWTH / HF_METADB_PAGE + 1, 0, UINT32_MAX);
 }
 
 /* ---- checking */

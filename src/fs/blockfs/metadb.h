@@ -89,6 +89,9 @@ uint32_t hf_metadb_wal_room(struct hf_metadb *db);
  * that adds inodes, names or xattrs is refused (-ENOSPC) when room.db_pages < this + what it needs itself.
  */
 uint32_t hf_metadb_extent_pages(uint64_t nr_blocks, uint64_t nr_extents);
+/* Likewise, so that the rows of nr_inodes inodes may get longer (size, owners and times are in them), and the
+ * full pages they lie in be split. */
+uint32_t hf_metadb_growth_pages(uint64_t nr_inodes);
 
 /* Copies the WAL into the database and empties it. Not inside a transaction (-EBUSY). */
 int hf_metadb_checkpoint(struct hf_metadb *db);

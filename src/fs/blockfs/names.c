@@ -41,7 +41,8 @@ int hf_blockfs_op_begin(struct hf_blockfs *fs, unsigned rows, unsigned new_pages
     if (rc != 0)
         return rc;
     new_pages += ROW_ROOM_PAGES;
-    if (room.db_pages < new_pages + hf_metadb_extent_pages(fs->space.total, fs->txn.nr_extents))
+    if (room.db_pages < new_pages + hf_metadb_growth_pages(fs->nr_inodes + 1) +
+                            hf_metadb_extent_pages(fs->space.total, fs->txn.nr_extents))
         return -ENOSPC;
     return hf_blockfs_thin_own(fs, &room, new_pages);
 }

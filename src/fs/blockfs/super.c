@@ -20,7 +20,7 @@
 /* meta.next_id never gets there: numbers beyond would be negative before long. */
 #define MAX_ID (1ll << 62)
 /* For statfs: rows and index entries of an inode with one name. */
-#define INODE_BYTES 256u
+#define INODE_BYTES 288u
 
 #ifdef HF_TESTING
 _Atomic int hf_test_break;
@@ -376,7 +376,8 @@ static int blockfs_statfs(struct hf_super *sb, struct hf_statfs *ret_statfs)
     st.blocks_free = free_blocks(&fs->space);
     st.inodes = fs->nr_inodes;
     rc = hf_metadb_room(fs->txn.db, &room);
-    kept = hf_metadb_extent_pages(fs->space.total, fs->txn.nr_extents);
+    kept = (uint64_t)hf_metadb_extent_pages(fs->space.total, fs->txn.nr_extents) +
+           hf_metadb_growth_pages(fs->nr_inodes);
     hf_mutex_unlock(&fs->sql_lock);
     if (rc != 0)
         return rc;

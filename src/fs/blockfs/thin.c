@@ -20,17 +20,14 @@
 
 /* What removes and what writes data inserts no rows but a few: orphans, grace times, a split of a page. */
 #define SLACK_PAGES 64u
-/* An inode's row grows with the size, owners and times in it, and pages that are full are split then. */
-#define INODE_GROWTH 96u
 /* Blocks that are covered at once, so that not each question to the device needs sql_lock. */
 #define COVER_BLOCKS 4096u
 
 /* Free pages that have to be guaranteed with so many blocks covered. */
 static uint64_t pages_kept(struct hf_blockfs *fs, uint64_t covered)
 {
-    uint64_t growth = (fs->nr_inodes + 1) * INODE_GROWTH / HF_METADB_PAGE + 1;
-
-    return hf_metadb_extent_pages(covered, fs->txn.nr_extents) + growth + SLACK_PAGES;
+    return (uint64_t)hf_metadb_extent_pages(covered, fs->txn.nr_extents) +
+           hf_metadb_growth_pages(fs->nr_inodes + 1) + SLACK_PAGES;
 }
 
 int hf_blockfs_thin_begin(struct hf_blockfs *fs)
