@@ -13,8 +13,13 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
+
+#define SCRIPTS_MAX 5 /* as the kernel follows them */
 
 static bool executable(const char *path)
 {
@@ -77,36 +82,57 @@ static bool script_program(int fd, char ret_path[PATH_MAX])
     return true;
 }
 
+/* What execve(2) would load: the file, or the program that its first line names, and so on. -1: not readable. */
+static int open_program(const char *path)
+{
+    char next[PATH_MAX];
+    int fd = open(path, O_RDONLY | O_CLOEXEC), other;
+
+    for (int i = 0; i < SCRIPTS_MAX && fd >= 0 && script_program(fd, next); i++) {
+        other = open(next, O_RDONLY | O_CLOEXEC);
+        if (other < 0)
+            break;
+        close(fd);
+        fd = other;
+    }
+    return fd;
+}
+
+/* Would the kernel give the program an identity or capabilities that we have not, so that its dynamic linker
+ * preloads nothing? */
+static bool gains_privilege(int fd)
+{
+    struct statvfs fs;
+    struct stat st;
+
+    if (fstat(fd, &st) < 0 || fstatvfs(fd, &fs) < 0 || (fs.f_flag & ST_NOSUID) ||
+        prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
+        return false;
+    return ((st.st_mode & S_ISUID) && st.st_uid != geteuid()) ||
+           ((st.st_mode & S_ISGID) && (st.st_mode & S_IXGRP) && st.st_gid != getegid()) ||
+           (getuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0);
+}
+
 int hf_run_check(const char *name)
 {
-    char path[PATH_MAX], interpreter[PATH_MAX];
-    struct stat st;
+    char path[PATH_MAX];
+    bool privilege;
     int fd, dynamic;
-    bool script;
 
     if (!find_program(name, path))
         return hf_cli_fail(strerror(ENOENT), NULL, "cannot run %s", name);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) /* may be run and not be read: nothing can be said */
+    fd = open_program(path);
+    if (fd < 0) /* may be run and not be read: what it stores says whether it worked (run_serve.c) */
         return HF_CLI_OK;
-    script = script_program(fd, interpreter);
-    if (script) {
-        int other = open(interpreter, O_RDONLY | O_CLOEXEC);
-        if (other >= 0) {
-            close(fd);
-            fd = other;
-        }
-    }
     dynamic = is_dynamic(fd);
-    if (fstat(fd, &st) < 0)
-        st.st_mode = 0;
+    privilege = gains_privilege(fd);
     close(fd);
     if (dynamic == 0)
         return hf_cli_fail("it is statically linked, so nothing can be preloaded into it",
                            "use 'holdfast mount', whose promises need no preloading", "cannot run %s", name);
-    if (((st.st_mode & S_ISUID) && st.st_uid != geteuid()) ||
-        ((st.st_mode & S_ISGID) && st.st_gid != getegid()))
-        return hf_cli_fail("it changes its user or group, and the system preloads nothing into such programs",
+    if (privilege)
+        return hf_cli_fail("it changes its user, group or capabilities, and the system preloads nothing into "
+                           "such programs",
                            "use 'holdfast mount', whose promises need no preloading", "cannot run %s", name);
     return HF_CLI_OK;
 }

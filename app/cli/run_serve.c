@@ -74,6 +74,21 @@ static void say_refused(const struct hf_serve_event *event, void *arg)
             (long long)f->offset, (int)event->pid, (int)f->tid);
 }
 
+/* Once for each: a program without what is preloaded stores by the rules of the mount. */
+static void say_kernel_wrote(int error, void *arg)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT, said_lost = ATOMIC_FLAG_INIT;
+
+    if (!atomic_flag_test_and_set(&said))
+        hf_cli_fail("what is preloaded is not in it (a static program, one that changes its user, an emptied "
+                    "environment?)",
+                    "its stores are as under 'holdfast mount -o mmap=late'",
+                    "a program maps files of %s by itself", ((struct hf_run *)arg)->dir);
+    if (error < 0 && !atomic_flag_test_and_set(&said_lost))
+        hf_cli_fail(strerror(-error), "its msync, fsync or close says so, too",
+                    "stores of such a program are lost");
+}
+
 static int ready_fd; /* -1: it has been told */
 
 static void say_stats(const struct hf_server_stats *s, void *arg)
@@ -109,6 +124,7 @@ int hf_run_serve(struct hf_run *run, bool by_helper, int ready)
         .serve_at = run->socket,
         .serve = {.on_full = run->on_full, .refused = say_refused, .arg = run},
         .served = say_stats,
+        .kernel_wrote = run->on_full == HF_ON_FULL_RESERVE ? NULL : say_kernel_wrote,
         .arg = run,
         .by_helper = by_helper,
         .ret_refused = &refused,

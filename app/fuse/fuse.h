@@ -38,9 +38,12 @@ struct hf_fuse_options {
      * gets (of a store: as hf_server_options.inject, which this is instead of). path: of the file as it is
      * called now, absolute; "" if it has no name. From any thread. May be NULL. */
     int (*inject)(enum hf_fuse_call call, const char *path, void *arg);
+    /* The kernel has written back what a program stored through a mapping that is the kernel's: 0, or -errno: it
+     * is lost, and msync, fsync or close will say so. By any thread; may be NULL. */
+    void (*kernel_wrote)(int error, void *arg);
     /* At the end, before clients are taken leave of; may be NULL. */
     void (*served)(const struct hf_server_stats *stats, void *arg);
-    void *arg; /* of the two */
+    void *arg; /* of all */
 };
 
 #define HF_FUSE_TEXT 512

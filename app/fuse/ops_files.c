@@ -247,6 +247,8 @@ void hf_fuse_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t si
     if (fi->writepage) {
         hf_fuse_count(fuse, write_cached, 1);
         hf_fuse_count(fuse, write_cached_lost, n < 0);
+        if (fuse->opts->kernel_wrote != NULL)
+            fuse->opts->kernel_wrote(n < 0 ? (int)n : 0, fuse->opts->arg);
     }
     if (n < 0) {
         fuse_reply_err(req, (int)-n);

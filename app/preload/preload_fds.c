@@ -48,23 +48,26 @@ HF_EXPORT int dup2(int old, int new)
     return dup3(old, new, 0);
 }
 
+/* Above this there are none of ours, however low the program's limit was. */
+#define OURS_BELOW 65536u
+
 /* Around each of ours. */
 static int close_but_ours(unsigned first, unsigned last, unsigned flags)
 {
+    unsigned end = first;
     int r = 0;
 
-    while (r == 0 && first <= last) {
-        unsigned end = first;
-
-        /* Ours are few, and lie high: look only where they can be. */
-        while (end < last && end < 65536 && !hf_remote_is_own_fd((int)end))
-            end++;
-        if (end >= last || end >= 65536)
-            return hf_remote_is_own_fd((int)end) ? 0 : (int)syscall(SYS_close_range, first, last, flags);
-        if (end > first)
+    if (first > last)
+        return (int)syscall(SYS_close_range, first, last, flags);
+    for (; end < OURS_BELOW && end <= last; end++) {
+        if (!hf_remote_is_own_fd((int)end))
+            continue;
+        if (end > first && r == 0)
             r = (int)syscall(SYS_close_range, first, end - 1, flags);
         first = end + 1;
     }
+    if (r == 0 && first <= last)
+        r = (int)syscall(SYS_close_range, first, last, flags);
     return r;
 }
 

@@ -61,6 +61,7 @@ bool hf_remote_owns(const void *addr, size_t len)
 
     if (hf_remote_nr_ranges == 0 || len == 0)
         return false;
+    hf_remote_renew();
     sigfillset(&all);
     sigdelset(&all, SIGBUS);
     sigdelset(&all, SIGSEGV);
@@ -520,7 +521,7 @@ void hf_remote_fork_parent(void)
 /* The parent's connection is not ours; the one that it made for us is. */
 static void child_connect(struct hf_remote_conn *c)
 {
-    int sock = c->child_sock;
+    int sock = hf_remote_raise_fd(c->child_sock);
 
     syscall(SYS_close, c->sock);
     syscall(SYS_close, c->uffd);

@@ -32,6 +32,8 @@ struct hf_remote_conn hf_remote_conns[HF_REMOTE_CONNS_MAX];
 static pthread_mutex_t rpc_lock = PTHREAD_MUTEX_INITIALIZER, table_lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned last_serial;
 static bool user_only;
+/* Whose all this is: a page that a child with memory of its own finds wiped. NULL: nothing was ever mapped. */
+static _Atomic pid_t *owner;
 
 /* ------------------------------------------------------------------ locks */
 
@@ -46,9 +48,44 @@ static void signals_block(sigset_t *ret_mask)
     pthread_sigmask(SIG_BLOCK, &most, ret_mask);
 }
 
+static void owner_set(void)
+{
+    long p;
+
+    if (owner == NULL) {
+        p = hf_sys_mmap(0, sizeof(*owner), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p < 0)
+            return;
+        if (hf_sys_madvise((uintptr_t)p, sizeof(*owner), MADV_WIPEONFORK) < 0) {
+            hf_sys_munmap((uintptr_t)p, sizeof(*owner));
+            return;
+        }
+        owner = (_Atomic pid_t *)p;
+    }
+    *owner = getpid();
+}
+
+/* The descriptors are left to exec: nobody knows whose table of them this is. */
+void hf_remote_renew(void)
+{
+    if (owner == NULL || *owner != 0)
+        return;
+    for (int i = 0; i < HF_REMOTE_CONNS_MAX; i++) {
+        struct hf_remote_conn *c = &hf_remote_conns[i];
+
+        c->state = HF_REMOTE_FREE;
+        c->sock = c->uffd = c->helper = c->child_sock = -1;
+    }
+    hf_remote_nr_ranges = 0;
+    pthread_mutex_init(&rpc_lock, NULL);
+    pthread_mutex_init(&table_lock, NULL);
+    owner_set();
+}
+
 void hf_remote_lock(sigset_t *ret_mask)
 {
     signals_block(ret_mask);
+    hf_remote_renew();
     pthread_mutex_lock(&rpc_lock);
 }
 
@@ -70,6 +107,7 @@ void hf_remote_table_unlock(void)
 
 void hf_remote_lock_reset(void)
 {
+    owner_set();
     pthread_mutex_init(&rpc_lock, NULL);
     pthread_mutex_init(&table_lock, NULL);
     pthread_mutex_lock(&rpc_lock);
@@ -77,7 +115,7 @@ void hf_remote_lock_reset(void)
 
 /* ------------------------------------------------------------------ descriptors */
 
-static int raise_fd(int fd)
+int hf_remote_raise_fd(int fd)
 {
     struct rlimit limit;
     int high = -1;
@@ -143,6 +181,9 @@ int hf_remote_make_way(int fd)
     sigset_t mask;
     int err = 0;
 
+    /* After vfork the memory is our parent's, and the descriptors are not. */
+    if (owner != NULL && *owner != 0 && *owner != getpid())
+        return 0;
     hf_remote_lock(&mask);
     for (int i = 0; i < HF_REMOTE_CONNS_MAX && !err; i++) {
         struct hf_remote_conn *c = &hf_remote_conns[i];
@@ -349,13 +390,13 @@ int hf_remote_hello(struct hf_remote_conn *c)
     struct hf_serve_reply reply;
     int pair[2], fds[FDS_SENT], err;
 
-    c->uffd = raise_fd(userfaultfd_open());
+    c->uffd = hf_remote_raise_fd(userfaultfd_open());
     if (c->uffd < 0)
         return -EOPNOTSUPP;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         err = -errno;
     } else {
-        c->helper = raise_fd(pair[0]);
+        c->helper = hf_remote_raise_fd(pair[0]);
         fds[0] = c->uffd;
         fds[1] = pair[1];
         c->serial = ++last_serial;
@@ -387,7 +428,7 @@ static int socket_to(const char *path)
         syscall(SYS_close, fd);
         return err;
     }
-    return raise_fd(fd);
+    return hf_remote_raise_fd(fd);
 }
 
 static int slot_of(const char *path)
@@ -417,6 +458,7 @@ int hf_remote_connect(const char *path)
     c->sock = socket_to(path);
     if (c->sock < 0)
         return c->sock;
+    owner_set();
     strcpy(c->path, path);
     c->helper = c->uffd = c->child_sock = -1;
     err = hf_remote_hello(c);

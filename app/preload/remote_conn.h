@@ -37,6 +37,12 @@ extern struct hf_remote_conn hf_remote_conns[HF_REMOTE_CONNS_MAX];
 /* Blocks signals and takes the rpc lock. */
 void hf_remote_lock(sigset_t *ret_mask);
 void hf_remote_unlock(const sigset_t *mask);
+/* In a child of a bare clone(2) or _Fork(3), which no handler of ours saw: it has no mapping of ours, and the
+ * connections are its parent's. Forgets both. */
+void hf_remote_renew(void);
+/* Moves a descriptor to where a program that counts on low numbers does not notice it. Returns the new one, or
+ * fd. */
+int hf_remote_raise_fd(int fd);
 /* After fork, in the child: locks are free and signals as they were. */
 void hf_remote_lock_reset(void);
 void hf_remote_table_lock(void);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * run_keeps_stores.c - holdfast run: a program that knows nothing of it keeps every store it made, or gets
- * its error at the store. What runs is run_victim.c.
+ * its error at the store. What runs is run_victim.c and run_children.c.
  */
 #include "mounted.h"
 #include "target.h"
 
 #define SAID_MAX 4096
 
-static const char *victim;
+static const char *victim, *children, *statically; /* the last: "" if nothing can be linked so here */
 static char said[SAID_MAX];
 
 /* Its exit status; what it and its server said is in said. */
@@ -89,6 +89,15 @@ static void server_dies(void **state)
     expect_said("the process that served the volume died");
 }
 
+static void write_script(const char *path, const char *interpreter)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+
+    assert_true(fd >= 0);
+    assert_true(dprintf(fd, "#! %s\nexit 0\n", interpreter) > 0);
+    assert_ok(close(fd));
+}
+
 /* An ELF file that asks for no dynamic linker. */
 static void static_programs(void **state)
 {
@@ -112,19 +121,107 @@ static void static_programs(void **state)
     expect_said("No such file");
 }
 
+/* ------------------------------------------------------------------ descriptors, children, other programs */
+
+#define BY_ITSELF "maps files of "
+
+/* A way of run_children.c. served: all that it maps is. */
+static void expect_child(const char *program, const char *way, bool served)
+{
+    const char *args[] = {"run", "--size", "2M", "--stats", "--", program, way, NULL};
+    int got = mounted_command(args, said, sizeof(said));
+
+    assert_that(got == 0, "%s: status %d; it said: %s", way, got, said);
+    assert_that((strstr(said, BY_ITSELF) == NULL) == served, "%s: it said: %s", way, said);
+}
+
+static void descriptors_are_kept(void **state)
+{
+    (void)state;
+    expect_child(children, "closes", true);
+    expect_child(children, "closes_with_few", true);
+    expect_child(children, "daemonizes", true);
+}
+
+static void children_of_all_kinds(void **state)
+{
+    (void)state;
+    expect_child(children, "clones", true);
+    expect_child(children, "spawns", true);
+}
+
+/* What cannot be preloaded into is said when it stores, if it was not seen before. */
+static void programs_without_the_library(void **state)
+{
+    const char *args[] = {"run", "--", "sh", "-c", "exec \"$1\" plain", "sh", statically, NULL};
+
+    (void)state;
+    expect_child(children, "emptied", false);
+    if (statically[0] == '\0')
+        skip();
+    assert_count(mounted_command(args, said, sizeof(said)), 0);
+    expect_said(BY_ITSELF);
+}
+
+static void a_script_of_a_static_program(void **state)
+{
+    const char *args[] = {"run", "--", NULL, "plain", NULL};
+    char script[256], outer[256];
+
+    (void)state;
+    if (statically[0] == '\0')
+        skip();
+    args[2] = statically;
+    assert_count(mounted_command(args, said, sizeof(said)), 1);
+    expect_said("statically linked");
+    temp_path("script", script, sizeof(script));
+    temp_path("outer", outer, sizeof(outer));
+    write_script(script, statically);
+    write_script(outer, script);
+    for (int i = 0; i < 2; i++) {
+        args[2] = i ? outer : script;
+        assert_count(mounted_command(args, said, sizeof(said)), 1);
+        expect_said("statically linked");
+    }
+    assert_ok(unlink(script));
+    assert_ok(unlink(outer));
+}
+
+static void an_existing_preload_is_kept(void **state)
+{
+    (void)state;
+#ifdef UNDER_SANITIZER
+    skip(); /* it wants to come first */
+#else
+    assert_ok(setenv("LD_PRELOAD", "librt.so.1", 1));
+    expect_child(children, "preloaded", true);
+    assert_ok(unsetenv("LD_PRELOAD"));
+#endif
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_seed),          cmocka_unit_test(refused_with_one_line),
-        cmocka_unit_test(waits_or_reserves), cmocka_unit_test(injected),
-        cmocka_unit_test(injected_by_name),  cmocka_unit_test(server_dies),
+        cmocka_unit_test(the_seed),
+        cmocka_unit_test(refused_with_one_line),
+        cmocka_unit_test(waits_or_reserves),
+        cmocka_unit_test(injected),
+        cmocka_unit_test(injected_by_name),
+        cmocka_unit_test(server_dies),
         cmocka_unit_test(static_programs),
+        cmocka_unit_test(descriptors_are_kept),
+        cmocka_unit_test(children_of_all_kinds),
+        cmocka_unit_test(programs_without_the_library),
+        cmocka_unit_test(a_script_of_a_static_program),
+        cmocka_unit_test(an_existing_preload_is_kept),
     };
     const char *refused;
 
-    if (argc < 3)
+    if (argc < 4)
         return 99;
     victim = argv[2];
+    children = argv[3];
+    statically = argc > 4 ? argv[4] : "";
     refused = mounted_serves_mappings();
     if (refused == NULL)
         refused = mounted_init(argv[1]);

@@ -11,10 +11,12 @@
 #include "puppet.h"
 
 #include <dirent.h>
+#include <linux/capability.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -24,6 +26,7 @@
 #define CONNECTIONS 24u
 #define MESSAGES 16u
 #define FDS_MOST 8u
+#define NOBODY 65534
 #define TOKENS 2u
 #define WAIT_S 120
 
@@ -696,10 +699,68 @@ static void too_many_connections(struct target *t)
     close_ok(&file);
 }
 
+/* Becomes somebody else, whom neither directories nor modes keep from the socket. */
+static bool become_somebody_else(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const uint32_t any = 1u << CAP_DAC_OVERRIDE;
+    const struct __user_cap_data_struct data[2] = {{.effective = any, .permitted = any}};
+
+    return prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0 && setresuid(NOBODY, NOBODY, NOBODY) == 0 &&
+           syscall(SYS_capset, &header, data) == 0;
+}
+
+static int somebody_else(void *arg)
+{
+    const struct sockaddr_un *addr = arg;
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    const struct timeval patience = {.tv_sec = WAIT_S};
+    char byte;
+
+    CHILD_CHECK(sock >= 0 && become_somebody_else());
+    CHILD_CHECK(setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0);
+    CHILD_CHECK(connect(sock, (const struct sockaddr *)addr, sizeof(*addr)) == 0);
+    CHILD_CHECK(recv(sock, &byte, 1, 0) == 0); /* closed, and that at once */
+    return 0;
+}
+
+/* The socket lets in the user of the server, whatever its mode says. */
+static void another_user(struct target *t)
+{
+    struct target_file file = open_new(t, "f");
+    struct hf_serve_ticket ticket = {0};
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct hf_server_stats stats;
+    struct hf_server *server;
+    struct stat st;
+    struct puppet a;
+
+    if (geteuid() != 0)
+        skip();
+    assert_ok(t_ftruncate(&file, (hf_off_t)t->page_size));
+    temp_path("serve", ticket.socket, sizeof(ticket.socket));
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", ticket.socket);
+    assert_ok(hf_server_new(t->volume, ticket.socket, NULL, &server));
+    assert_ok(hf_server_grant(server, file.hf, ticket.token));
+    assert_ok(stat(addr.sun_path, &st));
+    assert_count(st.st_mode & 0777, 0600);
+    assert_ok(chmod(addr.sun_path, 0666));
+    expect_exit_0(fork_child(somebody_else, &addr));
+    hf_server_stats(server, &stats);
+    assert_count(stats.clients_seen, 0);
+    a = puppet_new(NULL);
+    assert_ok(puppet_map(&a, 0, &ticket, t->page_size, PROT_READ | PROT_WRITE, 0));
+    assert_ok(puppet_store(&a, 0, 0, 'a'));
+    puppet_end(&a);
+    hf_server_revoke(server, file.hf);
+    hf_server_free(server);
+    close_ok(&file);
+}
+
 static const struct test_body bodies[] = {
     BODY(lied_to_sigbus, ON_HOLDFAST),       BODY(lied_to_wait, ON_HOLDFAST),
     BODY(lied_to_reserve, ON_HOLDFAST),      BODY(wrong_requests, ON_HOLDFAST),
-    BODY(too_many_connections, ON_HOLDFAST),
+    BODY(too_many_connections, ON_HOLDFAST), BODY(another_user, ON_HOLDFAST),
 };
 
 static const struct test_child children[] = {
