@@ -7,6 +7,7 @@
 
 #include <cjson/cJSON.h>
 #include <fcntl.h>
+#include <holdfast/maintain.h>
 
 static char dir[] = "/tmp/holdfast-maintain-XXXXXX";
 static char box[64];
@@ -152,6 +153,41 @@ static void dump_in_three_ways(void **state)
     cli_run_free(&done);
 }
 
+static double number(const cJSON *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+
+    assert_that(cJSON_IsNumber(item), "%s is missing", key);
+    return item->valuedouble;
+}
+
+static void info_says_what_the_header_does(void)
+{
+    struct cli_run done = run(0, ARGS("info", box, "--json"));
+    cJSON *root = cJSON_Parse(done.out), *data;
+    struct hf_header_info info;
+
+    assert_that(root != NULL, "not JSON: %s", done.out);
+    assert_ok(hf_header_read(box, &info));
+    assert_true(cJSON_IsFalse(cJSON_GetObjectItem(root, "thin")));
+    assert_true(cJSON_IsFalse(cJSON_GetObjectItem(root, "primary_header_damaged")));
+    assert_true(number(root, "version") == info.version);
+    assert_true(number(root, "generation") == (double)info.generation);
+    assert_true(number(root, "created_ns") == (double)info.created_ns);
+    assert_true(number(root, "volume_bytes") == 8 << 20);
+    assert_true(number(root, "device_bytes") == 8 << 20);
+    assert_true(number(cJSON_GetObjectItem(root, "features"), "incompat") == (double)info.incompat);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(root, "metadata")), 2);
+    data = cJSON_GetObjectItem(root, "data");
+    assert_true(number(data, "offset") == (double)info.data_off);
+    assert_true(number(data, "bytes") == (double)info.data_len);
+    assert_true(number(root, "blocks_used") + number(root, "blocks_free") + number(root, "blocks_reserved") ==
+                number(root, "blocks"));
+    assert_true(number(cJSON_GetObjectItem(root, "quota_limits"), "user") == 0);
+    cJSON_Delete(root);
+    cli_run_free(&done);
+}
+
 static void grow_and_trim(void **state)
 {
     struct cli_run done = run(0, ARGS("grow", box, "--size", "8M"));
@@ -167,6 +203,7 @@ static void grow_and_trim(void **state)
     done = run(0, ARGS("info", box));
     assert_non_null(strstr(done.out, "in 2 parts"));
     cli_run_free(&done);
+    info_says_what_the_header_does();
     done = run(1, ARGS("trim", box));
     assert_non_null(strstr(done.err, "thick"));
     cli_run_free(&done);
