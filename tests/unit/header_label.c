@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* header_label.c - label and UUID: set in both copies of the header, and a power cut leaves the old or the
  * new. */
-#include "metadb_util.h"
+#include "blockfs_util.h"
 
 #include <holdfast/maintain.h>
 
@@ -104,12 +104,46 @@ static void power_cuts(void **state)
     hf_device_powercut_free(record);
 }
 
+/* A cut between the two writes leaves a copy that says something else: the next mount that may write ends
+ * that, unless the primary is the damaged one. */
+static void mounting_mends_the_copy(void **state)
+{
+    struct hf_blockfs_header before, stale;
+    struct hf_device *dev = volume_new(2 << 20, 4096, &before), *image;
+    struct hf_check_result result;
+    struct vol vol;
+
+    (void)state;
+    stale = before;
+    stale.generation++;
+    strcpy(stale.label, "half");
+    assert_ok(hf_blockfs_header_write_copy(dev, &stale, HF_BLOCKFS_COPY_BACKUP));
+    image = image_copy(dev);
+    assert_ok(vol_try_mount(&vol, dev, true));
+    vol_unmount(&vol);
+    assert_true(image_same(dev, image));
+    vol_mount(&vol, dev);
+    vol_unmount(&vol);
+    assert_ok(hf_check_device(dev, NULL, &result));
+    assert_int_equal(result.problems, 0);
+    assert_string_equal(header_of(dev).label, "");
+    image_flip(dev, 80, 1);
+    assert_string_equal(header_of(dev).label, "");
+    vol_mount(&vol, dev);
+    vol_unmount(&vol);
+    assert_ok(hf_check_device(dev, NULL, &result));
+    assert_int_equal(result.problems, 1);
+    hf_dev_close(image);
+    hf_dev_close(dev);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_copies_say_it),
         cmocka_unit_test(refusals),
         cmocka_unit_test(power_cuts),
+        cmocka_unit_test(mounting_mends_the_copy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

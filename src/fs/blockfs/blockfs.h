@@ -77,6 +77,7 @@ struct hf_blockfs {
     struct hf_super *sb;
     struct hf_device *dev;
     struct hf_blockfs_header header;
+    enum hf_blockfs_copy header_copy; /* which one was read */
     uint32_t block_size;
     bool read_only;
     uint64_t nr_extents_found; /* rows of "extents" at mount */

@@ -299,7 +299,11 @@ static void check_integrity(struct hf_check *c)
                                  "metadata database: %s", text);
             index = true;
         } else {
-            hf_check_problem(c, "database", 0, NULL, "metadata database: %s", text);
+            hf_check_problem(
+                c, "database", 0, NULL,
+                "metadata database: %s (rows are lost: restore a copy, or see what 'holdfast dump' "
+                "and 'get' can still read)",
+                text);
             other = true;
         }
     }

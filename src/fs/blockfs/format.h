@@ -99,6 +99,10 @@ int hf_blockfs_header_read(struct hf_device *dev, bool read_only, struct hf_bloc
 /* Writes both copies, the primary last, each followed by a flush. Returns 0, -EIO, -ENOSPC, -EROFS. */
 int hf_blockfs_header_write(struct hf_device *dev, const struct hf_blockfs_header *header);
 
+/* The volume was read by its primary: its copy becomes the same, unless it is. What a cut between the two
+ * writes left, or damage, ends here; if it cannot, the next check tells. */
+void hf_blockfs_header_mend_copy(struct hf_device *dev, const struct hf_blockfs_header *header);
+
 /* Writes one copy, and flushes: for a repair, whose other copy must not be in flight. As above. */
 int hf_blockfs_header_write_copy(struct hf_device *dev, const struct hf_blockfs_header *header,
                                  enum hf_blockfs_copy copy);

@@ -346,6 +346,16 @@ int hf_blockfs_header_write_copy(struct hf_device *dev, const struct hf_blockfs_
     return copy_write(dev, bytes, copy == HF_BLOCKFS_COPY_PRIMARY ? 0 : off);
 }
 
+void hf_blockfs_header_mend_copy(struct hf_device *dev, const struct hf_blockfs_header *header)
+{
+    uint8_t wanted[HF_BLOCKFS_HEADER_BYTES], found[HF_BLOCKFS_HEADER_BYTES];
+    hf_off_t off = (hf_off_t)(header->volume_bytes - HF_BLOCKFS_HEADER_BYTES);
+
+    hf_blockfs_header_encode(header, wanted);
+    if (hf_dev_read(dev, found, sizeof(found), off) == 0 && memcmp(found, wanted, sizeof(found)) != 0)
+        copy_write(dev, wanted, off);
+}
+
 int hf_blockfs_header_erase(struct hf_device *dev)
 {
     static const uint8_t zeros[HF_BLOCKFS_HEADER_BYTES];

@@ -228,7 +228,7 @@ static int mount_header(struct hf_blockfs *fs)
 {
     struct hf_super *sb = fs->sb;
     char unused[HF_BLOCKFS_ERR];
-    int rc = hf_blockfs_header_read(fs->dev, fs->read_only, &fs->header, NULL, sb->error_text);
+    int rc = hf_blockfs_header_read(fs->dev, fs->read_only, &fs->header, &fs->header_copy, sb->error_text);
 
     if (rc != 0)
         return rc;
@@ -302,6 +302,8 @@ static int mount_writable(struct hf_blockfs *fs)
     if (rc != 0) {
         hf_txn_done(&fs->txn);
         hf_metadb_close(db);
+    } else if (fs->header_copy == HF_BLOCKFS_COPY_PRIMARY) {
+        hf_blockfs_header_mend_copy(fs->dev, &fs->header);
     }
     return rc;
 }
