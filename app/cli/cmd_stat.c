@@ -2,16 +2,14 @@
 /*
  * cmd_stat.c - holdfast stat: what a running mount has agreed on with the kernel, counted, and has left.
  */
-#include "../fuse/control.h"
+#include "ask.h"
 #include "cli.h"
 #include "json.h"
 #include "latency.h"
 #include "term.h"
-#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum style { STYLE_TEXT, STYLE_JSON, STYLE_PROMETHEUS };
 
@@ -119,8 +117,8 @@ static int run_stat(const struct hf_cli_command *cmd, int argc, char **argv)
                                             {0}};
     enum style style = STYLE_TEXT;
     const char *dir;
-    struct stat st;
-    int opt, fd;
+    dev_t device;
+    int opt, status, fd;
 
     while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         if (opt != 'j' && opt != 'p')
@@ -131,14 +129,10 @@ static int run_stat(const struct hf_cli_command *cmd, int argc, char **argv)
     if (opt)
         return opt;
     dir = argv[optind];
-    if (stat(dir, &st) < 0)
-        return hf_cli_fail_host(errno, "%s", dir);
-    fd = hf_control_ask(st.st_dev, "stat");
-    if (fd == -ENOENT)
-        return hf_cli_fail("no volume is mounted there by 'holdfast mount'", NULL, "%s", dir);
-    if (fd < 0)
-        return hf_cli_fail_host(fd, "asking the server of %s", dir);
-    return hf_cli_flush(print_answer(fd, style, dir));
+    status = hf_cli_ask_where(dir, &device);
+    if (!status)
+        status = hf_cli_ask(device, dir, "stat", &fd);
+    return status ? status : hf_cli_flush(print_answer(fd, style, dir));
 }
 
 const struct hf_cli_command hf_cmd_stat = {

@@ -6,6 +6,7 @@
  * On a terminal a report is a screen, drawn over the one before. If keys can be read as well, they are, without
  * waiting for a line's end; the terminal is as it was when this ends, by whatever signal that can be caught.
  */
+#include "ask.h"
 #include "cli.h"
 #include "term.h"
 #include "top.h"
@@ -16,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -285,7 +285,6 @@ static int run_top(const struct hf_cli_command *cmd, int argc, char **argv)
         {"lines", required_argument, NULL, 'l'},    {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},           {0}};
     static struct top top = {.interval = 1};
-    struct stat st;
     int opt, status;
 
     while ((opt = getopt_long(argc, argv, ":n:i:s:l:h", options, NULL)) != -1) {
@@ -302,10 +301,8 @@ static int run_top(const struct hf_cli_command *cmd, int argc, char **argv)
     top.screen = !top.json && hf_term_is_terminal() && top.count != 1;
     if (!top.view.lines)
         top.view.lines = top.screen ? LINES_MAX : LINES_DEFAULT;
-    if (stat(top.dir, &st) < 0)
-        return hf_cli_fail_host(errno, "%s", top.dir);
-    top.device = st.st_dev;
-    return show(&top);
+    status = hf_cli_ask_where(top.dir, &top.device);
+    return status ? status : show(&top);
 }
 
 const struct hf_cli_command hf_cmd_top = {

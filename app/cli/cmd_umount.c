@@ -2,13 +2,10 @@
 /*
  * cmd_umount.c - holdfast umount: unmounts, and waits until the volume is closed and says how that went.
  */
-#include "../fuse/control.h"
+#include "ask.h"
 #include "cli.h"
-#include <errno.h>
 #include <getopt.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static int report(int fd, const char *dir)
 {
@@ -35,8 +32,8 @@ static int run_umount(const struct hf_cli_command *cmd, int argc, char **argv)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
     const char *dir;
-    struct stat st;
-    int opt, fd;
+    dev_t device;
+    int opt, status, fd;
 
     while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1)
         return hf_cli_option(cmd, opt, argv);
@@ -44,18 +41,10 @@ static int run_umount(const struct hf_cli_command *cmd, int argc, char **argv)
     if (opt)
         return opt;
     dir = argv[optind];
-    if (stat(dir, &st) < 0) {
-        if (errno == ENOTCONN)
-            return hf_cli_fail("its server is gone", "umount or 'fusermount3 -u' takes the mount away", "%s",
-                               dir);
-        return hf_cli_fail_host(errno, "%s", dir);
-    }
-    fd = hf_control_ask(st.st_dev, "umount");
-    if (fd == -ENOENT)
-        return hf_cli_fail("no volume is mounted there by 'holdfast mount'", NULL, "%s", dir);
-    if (fd < 0)
-        return hf_cli_fail_host(fd, "asking the server of %s", dir);
-    return report(fd, dir);
+    status = hf_cli_ask_where(dir, &device);
+    if (!status)
+        status = hf_cli_ask(device, dir, "umount", &fd);
+    return status ? status : report(fd, dir);
 }
 
 const struct hf_cli_command hf_cmd_umount = {

@@ -2,10 +2,9 @@
 /*
  * top_sample.c - a sample, from the lines of a server to numbers by name.
  */
-#include "../fuse/control.h"
+#include "ask.h"
 #include "cli.h"
 #include "top.h"
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,15 +113,13 @@ static void take_line(struct hf_top_sample *s, char *line)
 /* Returns HF_CLI_OK, also if there was no answer: then s->nr is 0. */
 static int ask(dev_t device, const char *dir, const char *request, struct hf_top_sample *s)
 {
-    int fd = hf_control_ask(device, request);
     size_t size = 0;
     char *line = NULL;
+    int fd, status = hf_cli_ask(device, dir, request, &fd);
     FILE *in;
 
-    if (fd == -ENOENT)
-        return hf_cli_fail("no volume is mounted there by 'holdfast mount'", NULL, "%s", dir);
-    if (fd < 0)
-        return hf_cli_fail_host(fd, "asking the server of %s", dir);
+    if (status)
+        return status;
     in = fdopen(fd, "r");
     while (in && getline(&line, &size, in) > 0)
         take_line(s, line);

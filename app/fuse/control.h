@@ -2,10 +2,11 @@
 /*
  * control.h - asking a mount's server: an abstract socket named after the device number of the mount.
  *
- * One line is a request, and the answer is lines until the end. "stat": NAME VALUE a line. "top": the same,
- * then "file" and "client" lines (busy.c); no line at all from a server that does not know it. "umount":
- * unmounts, writes everything, closes the volume, and answers "done" or "failed WHY" (still mounted: "busy
- * WHY"). Peers of another user than the server's are turned away, but root.
+ * One line is a request, and the answer is lines until the end; none at all: the server does not know the
+ * request. "stat": NAME VALUE a line. "top": the same, then "file" and "client" lines (busy.c). "grow BYTES":
+ * "grown BLOCKS BYTES" (more blocks, and for how much data there is room now), "same 0 BYTES" or "failed WHY".
+ * "umount": unmounts, writes everything, closes the volume, and answers "done" or "failed WHY" (still mounted:
+ * "busy WHY"). Peers of another user than the server's are turned away, but root.
  */
 #ifndef HF_FUSE_CONTROL_H
 #define HF_FUSE_CONTROL_H

@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <holdfast/maintain.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -244,6 +246,29 @@ static void answer_status(struct hf_fuse *fuse, int fd, bool with_busy)
     free(text);
 }
 
+/* Sizes are those of the data region: the path that the volume was opened by may mean another file by now. */
+static void answer_grow(struct hf_fuse *fuse, int fd, const char *size)
+{
+    struct hf_statfs before, after;
+    char *end;
+    uint64_t bytes = strtoull(size, &end, 10);
+    int r = end == size || *end != '\0' ? -EINVAL : hf_volume_statfs(fuse->volume, &before);
+
+    if (r < 0) {
+        dprintf(fd, "failed %s\n", strerror(-r));
+        return;
+    }
+    r = hf_volume_grow(fuse->volume, bytes);
+    if (r < 0 && r != -EALREADY) {
+        dprintf(fd, "failed %s\n", hf_volume_error_text());
+        return;
+    }
+    if (hf_volume_statfs(fuse->volume, &after) < 0)
+        after = before;
+    dprintf(fd, "%s %" PRIu64 " %" PRIu64 "\n", r == 0 ? "grown" : "same", after.blocks - before.blocks,
+            after.blocks * after.block_size);
+}
+
 /* Answers one request. True: it was to unmount, and that is done. */
 static bool serve_client(struct hf_fuse *fuse, struct ending *end)
 {
@@ -266,6 +291,8 @@ static bool serve_client(struct hf_fuse *fuse, struct ending *end)
         dprintf(fd, "busy %s\n", strerror(-r));
     } else if (strcmp(line, "stat") == 0 || strcmp(line, "top") == 0) {
         answer_status(fuse, fd, line[0] == 't');
+    } else if (strncmp(line, "grow ", 5) == 0) {
+        answer_grow(fuse, fd, line + 5);
     }
     close(fd);
     return false;
