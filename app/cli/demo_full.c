@@ -61,7 +61,7 @@ static void show(struct full *full)
     if (hf_volume_statfs(full->volume, &fs) == 0)
         hf_draw_space(stdout, &fs, 4);
     if (full->file)
-        hf_draw_file(stdout, full->file, full->demo->page_size, 2, false);
+        hf_draw_file(stdout, full->file, full->demo->page_size, 2);
 }
 
 /* ---------------------------------------------------------------- the acts */

@@ -306,7 +306,7 @@ static void reopen_and_compare(struct watch *watch)
         return;
     error = hf_open(volume, DIARY_NAME, O_RDONLY, 0, &file);
     if (!error) {
-        hf_draw_file(stdout, file, watch->demo->page_size, 2, false);
+        hf_draw_file(stdout, file, watch->demo->page_size, 2);
         error = read_back(watch, file);
         close_error = hf_close(file);
         error = error ? error : close_error;

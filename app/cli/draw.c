@@ -16,8 +16,9 @@
 #include <sys/stat.h>
 
 #define BATCH_PAGES 64u
-#define ROW_CELLS 32u       /* wider pages go on in the next row */
-#define SURVEY_PAGES 65536u /* a run of holes longer than this is skipped, not surveyed */
+#define ROW_CELLS 32u           /* wider pages go on in the next row */
+#define SURVEY_PAGES 65536u     /* a run of holes longer than this is skipped, not surveyed */
+#define BUDGET_PAGES (1u << 20) /* of a larger file only so many are looked at: some seconds */
 
 static const struct {
     enum hf_style style;
@@ -58,15 +59,15 @@ const char *hf_cell_name(enum hf_cell cell)
 
 /* ---------------------------------------------------------------- runs of like pages */
 
-int hf_map_iter_init(struct hf_map_iter *iter, struct hf_file *file, uint32_t page_size)
+int hf_map_iter_init(struct hf_map_iter *iter, const struct hf_map_source *source, uint64_t first)
 {
     struct stat st;
-    int error = hf_fstat(file, &st);
+    int error = hf_map_source_stat(source, &st);
 
     if (error)
         return error;
-    *iter = (struct hf_map_iter){.file = file, .page_size = page_size};
-    iter->nr_pages = ((uint64_t)st.st_size + page_size - 1) / page_size;
+    *iter = (struct hf_map_iter){.source = source, .next = first, .budget = BUDGET_PAGES};
+    iter->nr_pages = ((uint64_t)st.st_size + source->page_size - 1) / source->page_size;
     iter->batch = calloc(BATCH_PAGES, sizeof(*iter->batch));
     return iter->batch ? 0 : -ENOMEM;
 }
@@ -86,7 +87,11 @@ static int iter_fill(struct hf_map_iter *iter)
         return 0;
     if (iter->batch_pos < iter->batch_len)
         return 1;
-    count = hf_page_map(iter->file, iter->next, BATCH_PAGES, iter->batch);
+    iter->early = iter->budget < BATCH_PAGES;
+    if (iter->early)
+        return 0;
+    iter->budget -= BATCH_PAGES;
+    count = hf_map_source_pages(iter->source, iter->next, BATCH_PAGES, iter->batch);
     if (count < 0)
         return count;
     iter->batch_len = (unsigned)count;
@@ -115,8 +120,9 @@ static bool page_is_hole(const struct hf_page_info *page)
  */
 static void iter_skip_hole(struct hf_map_iter *iter, struct hf_map_run *run)
 {
-    hf_off_t data = hf_lseek(iter->file, (hf_off_t)(iter->next * iter->page_size), SEEK_DATA);
-    uint64_t to = data >= 0 ? (uint64_t)data / iter->page_size : iter->nr_pages - 1;
+    uint32_t page_size = iter->source->page_size;
+    hf_off_t data = hf_map_source_data(iter->source, (hf_off_t)(iter->next * page_size));
+    uint64_t to = data >= 0 ? (uint64_t)data / page_size : iter->nr_pages - 1;
 
     if ((data < 0 && data != -ENXIO) || to <= iter->next || to >= iter->nr_pages)
         return;
@@ -304,26 +310,42 @@ static void draw_counts(const struct drawing *d)
     hf_line_print(&line, d->out);
 }
 
-int hf_draw_file(FILE *out, struct hf_file *file, uint32_t page_size, unsigned indent, bool counts)
+int hf_draw_map(FILE *out, const struct hf_map_source *source, const struct hf_draw_part *part,
+                uint64_t *ret_rest)
 {
-    struct drawing d = {.out = out, .indent = indent, .page_size = page_size};
+    struct drawing d = {.out = out, .indent = part->indent, .page_size = source->page_size};
     struct hf_map_iter iter;
     struct hf_map_run run;
+    uint64_t runs = 0;
     struct stat st;
-    int more = hf_fstat(file, &st);
+    int more = hf_map_source_stat(source, &st);
 
     if (!more)
-        more = hf_map_iter_init(&iter, file, page_size);
+        more = hf_map_iter_init(&iter, source, part->first);
     if (more)
         return more;
     d.size = st.st_size;
-    d.digits = (unsigned)snprintf(NULL, 0, "%" PRIu64, iter.nr_pages * page_size);
-    while ((more = hf_map_iter_next(&iter, &run)) > 0)
+    d.digits = (unsigned)snprintf(NULL, 0, "%" PRIu64, iter.nr_pages * source->page_size);
+    while ((part->runs == 0 || runs < part->runs) && (more = hf_map_iter_next(&iter, &run)) > 0) {
         draw_run(&d, &run);
+        runs++;
+    }
     hf_map_iter_done(&iter);
-    if (!more && counts)
+    if (more < 0)
+        return more;
+    if (part->counts)
         draw_counts(&d);
-    return more;
+    *ret_rest = iter.next < iter.nr_pages ? iter.next : 0;
+    return 0;
+}
+
+int hf_draw_file(FILE *out, struct hf_file *file, uint32_t page_size, unsigned indent)
+{
+    const struct hf_map_source source = {.file = file, .page_size = page_size};
+    const struct hf_draw_part part = {.indent = indent};
+    uint64_t rest;
+
+    return hf_draw_map(out, &source, &part, &rest);
 }
 
 void hf_draw_legend(FILE *out, unsigned indent, bool with_lost)

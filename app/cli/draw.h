@@ -8,8 +8,8 @@
 #ifndef HF_CLI_DRAW_H
 #define HF_CLI_DRAW_H
 
+#include "map_source.h"
 #include "term.h"
-#include <holdfast/holdfast.h>
 
 enum hf_cell {
     HF_CELL_BEYOND,    /* past EOF */
@@ -35,15 +35,16 @@ struct hf_map_run {
 };
 
 struct hf_map_iter {
-    struct hf_file *file;
-    uint32_t page_size;
+    const struct hf_map_source *source;
     uint64_t nr_pages, next; /* of the file; not delivered yet */
+    uint64_t budget;         /* pages that are looked at before it ends early */
+    bool early;              /* it did: next is where to go on */
     struct hf_page_info *batch;
     unsigned batch_len, batch_pos;
 };
-/* Returns 0 or what hf_fstat() or memory said. */
-int hf_map_iter_init(struct hf_map_iter *iter, struct hf_file *file, uint32_t page_size);
-/* Returns 1 and a run, 0 at EOF, or what hf_page_map() said. */
+/* From page first on. source must stay. Returns 0 or what hf_map_source_stat() or memory said. */
+int hf_map_iter_init(struct hf_map_iter *iter, const struct hf_map_source *source, uint64_t first);
+/* Returns 1 and a run, 0 at EOF or early, or what hf_map_source_pages() said. */
 int hf_map_iter_next(struct hf_map_iter *iter, struct hf_map_run *ret_run);
 void hf_map_iter_done(struct hf_map_iter *iter);
 
@@ -53,11 +54,19 @@ void hf_map_iter_done(struct hf_map_iter *iter);
 void hf_draw_cells(struct hf_line *line, const struct hf_page_info *page, unsigned first, unsigned count);
 /* A page in few columns: index, cells, state. */
 void hf_draw_page_short(struct hf_line *line, const struct hf_page_info *page);
+struct hf_draw_part {
+    uint64_t first, runs; /* page; runs of like pages at most, 0: any number */
+    unsigned indent;      /* columns before each line */
+    bool counts;          /* say how many blocks of each kind were drawn */
+};
 /*
- * The whole file, like pages folded. indent: columns before each line. Returns 0 or an error; lines printed
- * before it stay.
+ * The pages of a file, like ones folded. *ret_rest: the page from which on nothing is drawn; 0: all is.
+ * Returns 0 or an error; lines printed before it stay.
  */
-int hf_draw_file(FILE *out, struct hf_file *file, uint32_t page_size, unsigned indent, bool counts);
+int hf_draw_map(FILE *out, const struct hf_map_source *source, const struct hf_draw_part *part,
+                uint64_t *ret_rest);
+/* The whole file, of this process. */
+int hf_draw_file(FILE *out, struct hf_file *file, uint32_t page_size, unsigned indent);
 /* What the cells mean. */
 void hf_draw_legend(FILE *out, unsigned indent, bool with_lost);
 /* The volume's space as one bar. */

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ops_ioctl.c - mappings in other processes: the server of <holdfast/serve.h> beside the mount's, and the
- * ticket that tells a program where it is and which open file it means. And FITRIM, as fstrim(8) says it.
+ * ticket that tells a program where it is and which open file it means. FITRIM, as fstrim(8) says it. And
+ * what the cache knows of a file's pages (control_map.h).
  */
+#include "control_map.h"
 #include "server.h"
 
 #include <errno.h>
 #include <holdfast/maintain.h>
 #include <linux/fs.h>
+#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,6 +43,61 @@ static void trim(fuse_req_t req, const void *in, size_t in_size, size_t out_size
     fuse_reply_ioctl(req, 0, &range, sizeof(range));
 }
 
+static void tell_page(const struct hf_page_info *page, struct hf_control_page *ret_page)
+{
+    strncpy(ret_page->state, page->state, sizeof(ret_page->state) - 1);
+    ret_page->straddling = page->straddling;
+    ret_page->writable = page->writable;
+    ret_page->nr_blocks = page->nr_blocks;
+    for (unsigned i = 0; i < page->nr_blocks; i++)
+        ret_page->blocks[i] =
+            (uint8_t)(page->block_state[i] | (page->block_dirty[i] ? HF_CONTROL_MAP_DIRTY : 0) |
+                      (page->block_uptodate[i] ? HF_CONTROL_MAP_UPTODATE : 0));
+}
+
+static int map_pages(struct hf_fuse *fuse, struct hf_file *file, struct hf_control_map *map)
+{
+    struct hf_page_info *pages;
+    struct hf_statfs fs;
+    int r = hf_volume_statfs(fuse->volume, &fs);
+
+    if (r < 0)
+        return r;
+    if (map->count > HF_CONTROL_MAP_PAGES)
+        map->count = HF_CONTROL_MAP_PAGES;
+    pages = calloc(HF_CONTROL_MAP_PAGES, sizeof(*pages));
+    if (pages == NULL)
+        return -ENOMEM;
+    r = map->count > 0 ? hf_page_map(file, map->first, map->count, pages) : 0;
+    for (int i = 0; i < r; i++)
+        tell_page(&pages[i], &map->pages[i]);
+    free(pages);
+    if (r < 0)
+        return r;
+    map->count = (uint32_t)r;
+    map->page_size = fs.page_size;
+    map->block_size = fs.block_size;
+    return 0;
+}
+
+static void map(fuse_req_t req, struct fuse_file_info *fi, const void *in, size_t in_size, size_t out_size)
+{
+    struct hf_control_map *answer = calloc(1, sizeof(*answer));
+    int r = answer == NULL ? -ENOMEM : 0;
+
+    if (r == 0 && (in_size < sizeof(*answer) || out_size < sizeof(*answer)))
+        r = -EINVAL;
+    if (r == 0) {
+        memcpy(answer, in, offsetof(struct hf_control_map, page_size)); /* first, count */
+        r = map_pages(hf_fuse_of(req), hf_fuse_file(fi), answer);
+    }
+    if (r < 0)
+        fuse_reply_err(req, -r);
+    else
+        fuse_reply_ioctl(req, 0, answer, sizeof(*answer));
+    free(answer);
+}
+
 void hf_fuse_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
                       unsigned flags, const void *in, size_t in_size, size_t out_size)
 {
@@ -50,6 +109,10 @@ void hf_fuse_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, s
     (void)arg;
     if (cmd == FITRIM) {
         trim(req, in, in_size, out_size);
+        return;
+    }
+    if (cmd == (unsigned)HF_CONTROL_IOC_MAP && !(flags & FUSE_IOCTL_DIR)) {
+        map(req, fi, in, in_size, out_size);
         return;
     }
     if (cmd != HF_SERVE_IOC_TICKET || fuse->server == NULL || (flags & FUSE_IOCTL_DIR) ||

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tools_on_a_mount.c - holdfast grow, stat and top on a mount that is in use, under holdfast run, and where
+ * tools_on_a_mount.c - holdfast map, grow, stat and top on a mount that is in use, under holdfast run, and where
  * the server is gone or never was.
  */
 #include "mounted.h"
@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 
 #define BLOCK 1024
+#define PAGE 4096
 #define VOLUME_BYTES (8 << 20)
 
 static const char *program;
@@ -50,12 +51,95 @@ static void expect_refused(int status, const char *why)
     assert_that(strchr(said, '\n') == said + strlen(said) - 1, "not one line: %s", said);
 }
 
+/* Pages 0 and 1 written and clean, a hole, page 4 dirty, a hole, and a page that straddles. */
+static void make_letter(const char *path)
+{
+    char text[2 * PAGE];
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+    assert_true(fd >= 0);
+    memset(text, 'l', sizeof(text));
+    assert_int_equal(pwrite(fd, text, sizeof(text), 0), sizeof(text));
+    assert_int_equal(fsync(fd), 0);
+    assert_int_equal(pwrite(fd, "d", 1, 4 * PAGE), 1);
+    assert_int_equal(ftruncate(fd, 9 * PAGE + 100), 0);
+    assert_int_equal(close(fd), 0);
+}
+
 static const cJSON *at(const cJSON *object, const char *key)
 {
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
 
     assert_that(value, "no %s", key);
     return value;
+}
+
+static const char *block_of(const cJSON *run, int block)
+{
+    return cJSON_GetArrayItem(at(run, "blocks"), block)->valuestring;
+}
+
+static void live_file(void **state)
+{
+    struct mounted *m = *state;
+    char path[400];
+    const cJSON *runs;
+    cJSON *root;
+
+    mounted_start(m, "writeback_ms=3600000,mmap=late");
+    snprintf(path, sizeof(path), "%s/letter", m->dir);
+    make_letter(path);
+    assert_int_equal(command("map", path, "--json"), 0);
+    root = cJSON_Parse(said);
+    assert_that(root, "not JSON: %s", said);
+    assert_true(cJSON_IsTrue(at(root, "live")));
+    assert_int_equal(at(root, "page_size")->valueint, PAGE);
+    assert_int_equal(at(root, "block_size")->valueint, BLOCK);
+    assert_int_equal(at(root, "size")->valueint, 9 * PAGE + 100);
+    runs = at(root, "runs");
+    assert_string_equal(block_of(cJSON_GetArrayItem(runs, 0), 0), "written");
+    assert_int_equal(at(cJSON_GetArrayItem(runs, 0), "count")->valueint, 2);
+    assert_string_equal(block_of(cJSON_GetArrayItem(runs, 1), 0), "hole");
+    assert_string_equal(at(cJSON_GetArrayItem(runs, 2), "state")->valuestring, "dirty");
+    assert_int_equal(at(cJSON_GetArrayItem(runs, 2), "page")->valueint, 4);
+    assert_string_equal(block_of(cJSON_GetArrayItem(runs, 2), 0), "dirty");
+    assert_true(cJSON_IsTrue(at(cJSON_GetArrayItem(runs, cJSON_GetArraySize(runs) - 1), "straddling")));
+    assert_null(cJSON_GetObjectItem(root, "rest_from"));
+    cJSON_Delete(root);
+    assert_int_equal(command("map", path), 0);
+    expect_said(", as the server has it now\n");
+    expect_said("dirty");
+    assert_int_equal(command("map", path, "--from", "16K", "--runs", "1"), 0);
+    expect_said("not all of it: more with --from 20480\n");
+    assert_int_equal(command("map", path, "--page-size", "4K"), 2);
+    expect_refused(command("map", m->dir), "Is a directory");
+    expect_refused(command("map", program), "no file of a mounted volume");
+    assert_int_equal(mounted_stop(m), 0);
+    /* the same at rest: what was dirty is written */
+    assert_int_equal(command("map", m->volume, "/letter", "--json", "--from", "16K", "--runs", "1"), 0);
+    expect_said("\"written\"");
+    expect_said("\"rest_from\":\t20480");
+}
+
+/* A hole of a petabyte is not looked at page by page. */
+static void huge_file(void **state)
+{
+    struct mounted *m = *state;
+    char path[400];
+    int fd;
+
+    mounted_start(m, "mmap=late");
+    snprintf(path, sizeof(path), "%s/huge", m->dir);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)1 << 50), 0);
+    assert_int_equal(pwrite(fd, "x", 1, (off_t)1 << 49), 1);
+    assert_int_equal(fsync(fd), 0);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(command("map", path), 0);
+    expect_said("skipped, not looked at one by one");
+    expect_said("562949953421312 - 562949953425407");
+    assert_int_equal(mounted_stop(m), 0);
 }
 
 static void grows_in_use(void **state)
@@ -122,13 +206,16 @@ static void nobody_serves(void **state)
 /* The server of holdfast run: the same, from inside. */
 static void under_run(void **state)
 {
-    static const char script[] = "set -e; printf letter > letter; truncate -s 1M letter\n"
-                                 "\"$0\" grow . --size 24M; \"$0\" stat .; \"$0\" top . --once";
+    static const char script[] =
+        "set -e; printf letter > letter; truncate -s 1M letter\n"
+        "\"$0\" map letter; \"$0\" grow . --size 24M; \"$0\" stat .; \"$0\" top . --once";
 
     (void)state;
     if (!can_run)
         skip();
     assert_int_equal(command("run", "--size", "8M", "--inside", "--", "sh", "-c", script, program), 0);
+    expect_said("letter: 1048576 bytes (1 MiB), ");
+    expect_said(", as the server has it now\n");
     expect_said(" blocks more, now room for ");
     expect_said("latency_store ");
     expect_said("  /letter\n");
@@ -139,10 +226,8 @@ static void under_run(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        CASE(grows_in_use),
-        CASE(what_was_agreed),
-        CASE(nobody_serves),
-        CASE(under_run),
+        CASE(live_file),       CASE(huge_file),     CASE(grows_in_use),
+        CASE(what_was_agreed), CASE(nobody_serves), CASE(under_run),
     };
     const char *refused = argc > 1 ? mounted_init(argv[1]) : "no holdfast command given";
 
