@@ -6,6 +6,11 @@
  * here directly. libfuse knows it only from 3.16 on; before, its answer to INIT is completed on the way out:
  * libfuse lets a program do the session's reads and writes from 3.14 on. Without either, files are cached by
  * the kernel, and that is visible in `holdfast stat`.
+ *
+ * Where we serve shared mappings ourselves, the kernel is to make none: its pages would not see our stores,
+ * and when it wrote them back, stale bytes would go over newer ones. It is not asked at a store to our pages,
+ * nor are we at a store to its. So there files are never cached, and the flag stays off: mmap(2) of a program
+ * that does not come to us is ENODEV. Private mappings it makes, and drops what it had cached before.
  */
 #include "server.h"
 
@@ -80,7 +85,9 @@ static void complete_answer(struct hf_fuse *fuse, struct init_out *out)
 {
     struct hf_fuse_agreed *agreed = &fuse->agreed;
 
-    if (fuse->opts->cache == HF_FUSE_CACHE_DIRECT && (agreed->offered & DIRECT_IO_ALLOW_MMAP)) {
+    if (fuse->serves_mappings) {
+        out->flags2 &= ~(uint32_t)(DIRECT_IO_ALLOW_MMAP >> 32);
+    } else if (fuse->opts->cache == HF_FUSE_CACHE_DIRECT && (agreed->offered & DIRECT_IO_ALLOW_MMAP)) {
         out->flags |= (uint32_t)INIT_EXT;
         out->flags2 |= (uint32_t)(DIRECT_IO_ALLOW_MMAP >> 32);
     }
@@ -88,7 +95,7 @@ static void complete_answer(struct hf_fuse *fuse, struct init_out *out)
     if (out->flags & INIT_EXT)
         agreed->wanted |= (uint64_t)out->flags2 << 32;
     agreed->allow_mmap = agreed->wanted & DIRECT_IO_ALLOW_MMAP;
-    agreed->direct = agreed->allow_mmap;
+    agreed->direct = agreed->allow_mmap || fuse->serves_mappings;
 }
 
 static ssize_t session_read(int fd, void *buf, size_t len, void *userdata)
@@ -154,6 +161,7 @@ void hf_fuse_op_init(void *userdata, struct fuse_conn_info *conn)
 #ifndef HF_FUSE_CUSTOM_IO
     fuse->agreed.offered = conn->capable;
     fuse->agreed.wanted = conn->want;
+    fuse->agreed.direct = fuse->serves_mappings;
     atomic_store_explicit(&fuse->answered, true, memory_order_release);
 #endif
 }

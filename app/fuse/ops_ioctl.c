@@ -8,12 +8,21 @@
 #include "server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <holdfast/maintain.h>
 #include <linux/fs.h>
+#include <linux/userfaultfd.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+/* As linux/userfaultfd.h has them; that of the machine where this is compiled may be older. */
+#define FEATURE_WP_HUGETLBFS_SHMEM (1u << 12)
+#define FEATURE_POISON (1u << 14)
+#define FLAG_USER_MODE_ONLY 1
 
 /* Of the whole volume: it has no addresses that a part could be told by. For root and whoever serves. */
 static void trim(fuse_req_t req, const void *in, size_t in_size, size_t out_size)
@@ -129,14 +138,32 @@ void hf_fuse_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, s
     fuse_reply_ioctl(req, 0, &ticket, sizeof(ticket));
 }
 
+/* Whether a process of this user can hand over its page faults on this machine. */
+static bool faults_can_be_served(void)
+{
+    struct uffdio_api api = {.api = UFFD_API,
+                             .features = UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_THREAD_ID |
+                                         FEATURE_WP_HUGETLBFS_SHMEM | FEATURE_POISON};
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | FLAG_USER_MODE_ONLY);
+    bool can = fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return can;
+}
+
+/* Where that cannot be had, programs are left with the kernel's mappings, and are told so. */
 int hf_fuse_mappings_start(struct hf_fuse *fuse)
 {
     struct hf_server_options serve = fuse->opts->serve;
+    int r;
 
+    if (fuse->opts->serve_at == NULL)
+        return 0;
     hf_fuse_inject_serve(fuse, &serve);
-    return fuse->opts->serve_at == NULL
-               ? 0
-               : hf_server_new(fuse->volume, fuse->opts->serve_at, &serve, &fuse->server);
+    r = hf_server_new(fuse->volume, fuse->opts->serve_at, &serve, &fuse->server);
+    fuse->serves_mappings = r == 0 && faults_can_be_served();
+    return r;
 }
 
 void hf_fuse_mappings_stop(struct hf_fuse *fuse)

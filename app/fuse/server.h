@@ -52,6 +52,7 @@ struct hf_fuse {
     char directory[4096];
     struct hf_volume *volume;
     struct hf_server *server; /* of mappings; NULL: not served */
+    bool serves_mappings;     /* shared ones are ours, and the kernel makes none */
     struct hf_node *root;
     struct fuse_session *session;
     int worker_left; /* eventfd: a worker has left its loop */

@@ -103,8 +103,10 @@ static void *served_mmap(const struct hf_serve_ticket *ticket, void *addr, size_
     hf_preload_catch();
     err = hf_remote_map(ticket, label, addr, len, prot, flags & (MAP_FIXED | MAP_FIXED_NOREPLACE), off, &map);
     if (err == -EOPNOTSUPP) {
-        say_unsupported();
-        return kernel_mmap(addr, len, prot, flags, fd, off);
+        map = kernel_mmap(addr, len, prot, flags, fd, off);
+        if (map != MAP_FAILED) /* else the mount serves mappings: the program has its error */
+            say_unsupported();
+        return map;
     }
     if (err) {
         errno = -err;

@@ -433,9 +433,133 @@ static void unused_space_goes_back_to_the_host(void **state)
     }
 }
 
+/* ------------------------------------------------------------------ a server that is killed */
+
+#define FAR (2 << 20) /* beyond what is read ahead */
+
+struct orphan {
+    const struct mounted *m;
+    int fd, ready;
+    uint8_t *map;
+    void (*call)(const struct orphan *o); /* returns if it was served */
+};
+
+static void on_bus(int signo)
+{
+    (void)signo;
+    _exit(0);
+}
+
+static void failed_if(bool failed)
+{
+    if (failed)
+        _exit(0);
+}
+
+static void orphan_reads(const struct orphan *o)
+{
+    char byte;
+
+    failed_if(pread(o->fd, &byte, 1, FAR) < 0);
+}
+
+static void orphan_writes(const struct orphan *o)
+{
+    failed_if(pwrite(o->fd, "w", 1, FAR) < 0);
+}
+
+static void orphan_syncs(const struct orphan *o)
+{
+    failed_if(fsync(o->fd) < 0);
+}
+
+static void orphan_opens(const struct orphan *o)
+{
+    failed_if(open_in(o->m, "f", O_RDONLY) < 0);
+}
+
+static void orphan_loads(const struct orphan *o)
+{
+    (void)*(volatile uint8_t *)(o->map + FAR);
+}
+
+static void orphan_stores(const struct orphan *o)
+{
+    *(volatile uint8_t *)(o->map + FAR + FAR / 2) = 'x';
+}
+
+/* What the kernel has is what was stored, for as long as it has it. */
+static void orphan_looks_at_its_store(const struct orphan *o)
+{
+    failed_if(*(volatile uint8_t *)o->map == 's');
+}
+
+/* Leaves with 0 if the call, or the access, failed as it should: within a minute. */
+static int orphan(void *arg)
+{
+    const struct orphan *o = arg;
+
+    alarm(60);
+    signal(SIGBUS, on_bus);
+    if (write(o->ready, "r", 1) == 1)
+        o->call(o);
+    return 1;
+}
+
+static void the_server_is_killed(void **state)
+{
+    static void (*const calls[])(const struct orphan *o) = {orphan_reads, orphan_writes, orphan_syncs,
+                                                            orphan_opens, orphan_loads,  orphan_stores};
+    struct mounted *m = *state;
+    struct orphan o = {.m = m};
+    pid_t pids[ARRAY_LEN(calls)];
+    int ready[2];
+    char byte;
+
+    mounted_start(m, NULL);
+    assert_ok(errno_of(pipe(ready)));
+    o.ready = ready[1];
+    o.fd = must_open(m, "f", O_RDWR | O_CREAT);
+    assert_count(pwrite(o.fd, "a", 1, 1), 1);
+    assert_ok(errno_of(ftruncate(o.fd, 2 * FAR)));
+    assert_ok(errno_of(fsync(o.fd)));
+    o.map = map_fd(o.fd, 2 * FAR);
+    assert_ok(errno_of(madvise(o.map, 2 * FAR, MADV_RANDOM)));
+    o.map[0] = 's';
+    assert_ok(errno_of(kill(m->server, SIGSTOP))); /* so that they wait for it when it dies */
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        o.call = calls[i];
+        pids[i] = fork_child(orphan, &o);
+        assert_count(read(ready[0], &byte, 1), 1);
+    }
+    assert_ok(errno_of(kill(m->server, SIGKILL)));
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+        expect_exit_0(pids[i]);
+    assert_count(mounted_wait(m), 128 + SIGKILL);
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) { /* and those that come later */
+        o.call = calls[i];
+        expect_exit_0(fork_child(orphan, &o));
+    }
+    o.call = orphan_looks_at_its_store;
+    expect_exit_0(fork_child(orphan, &o));
+    assert_true(msync(o.map, PAGE, MS_SYNC) < 0);
+    assert_ok(errno_of(munmap(o.map, 2 * FAR)));
+    close(o.fd);
+    close(ready[0]);
+    close(ready[1]);
+    assert_ok(errno_of(umount2(m->dir, MNT_DETACH)));
+    mounted_start(m, NULL);
+    o.fd = must_open(m, "f", O_RDONLY);
+    assert_count(pread(o.fd, &byte, 1, 1), 1);
+    assert_int_equal(byte, 'a');
+    assert_ok(errno_of(close(o.fd)));
+    assert_count(mounted_stop(m), 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        CASE(the_server_is_killed),
         CASE(closed_and_unmapped_on_a_full_volume),
         CASE(seeds_case),
         CASE(refused_at_open_and_growth),

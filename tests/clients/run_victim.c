@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +25,12 @@
         if (!(cond))                   \
             return __LINE__ % 100 + 1; \
     } while (0)
+
+#ifdef __GLIBC__ /* what _FORTIFY_SOURCE makes of read and others */
+ssize_t __read_chk(int fd, void *buf, size_t len, size_t room);
+ssize_t __pread_chk(int fd, void *buf, size_t len, off_t off, size_t room);
+size_t __fread_chk(void *restrict buf, size_t room, size_t size, size_t nr, FILE *restrict file);
+#endif
 
 static sigjmp_buf refused;
 
@@ -239,6 +247,116 @@ static int named_stores(void)
     return 1;
 }
 
+/* A mapping that the kernel makes, as for a program that the library is not in. */
+static char *kernel_map(int fd, int flags)
+{
+    return (char *)syscall(SYS_mmap, NULL, PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
+}
+
+/* The status that a program leaves with; it lies in the volume. */
+static int status_of(const char *path)
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        execl(path, path, (char *)NULL);
+        _exit(127);
+    }
+    return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* What the kernel makes of a file is never older than a store: it maps nothing shared, what it maps privately
+ * is as new as the call, and it executes what was stored. */
+static int kernel_maps(void)
+{
+    static const char script[] = "#!/bin/sh\nexit 0\n";
+    int fd = open_file("f"), script_fd = open_file("script");
+    char *m = map(fd, PAGE), *s, path[512], byte;
+
+    CHECK(m != MAP_FAILED && ftruncate(fd, PAGE) == 0);
+    for (char c = '1'; c <= '9'; c++) {
+        char *private;
+
+        m[0] = c;
+        CHECK(kernel_map(fd, MAP_SHARED) == MAP_FAILED && errno == ENODEV);
+        private = kernel_map(fd, MAP_PRIVATE);
+        CHECK(private != MAP_FAILED && private[0] == c);
+        m[0] = (char)(c + 1);
+        CHECK(syscall(SYS_pread64, fd, &byte, 1, (off_t)0) == 1 && byte == c + 1);
+        CHECK(kernel_map(fd, MAP_PRIVATE)[0] == c + 1);
+    }
+    s = map(script_fd, PAGE);
+    CHECK(s != MAP_FAILED && ftruncate(script_fd, sizeof(script) - 1) == 0 && fchmod(script_fd, 0755) == 0);
+    CHECK(close(script_fd) == 0);
+    memcpy(s, script, sizeof(script) - 1);
+    snprintf(path, sizeof(path), "%s/script", getenv("HOLDFAST_DIR"));
+    for (int i = 1; i <= 5; i++) {
+        s[sizeof(script) - 3] = (char)('0' + i);
+        CHECK(status_of(path) == i);
+    }
+    return 0;
+}
+
+/* The next page of the file in a mapping of its own: no other access has brought it in. */
+static char *fresh(int fd)
+{
+    static off_t off;
+
+    off += PAGE;
+    return mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, off);
+}
+
+/* Pages that nobody has touched, as buffers of one call each. */
+static int buffers(void)
+{
+    struct iovec iov = {.iov_len = 10};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    int fd = open_file("f"), data = open_file("data"), pair[2];
+    char *at = NULL;
+    FILE *file = fdopen(open_file("data"), "r+");
+
+#define FRESH (at = fresh(fd))
+#define FRESH_VECTOR (iov.iov_base = FRESH, &iov)
+#define GOT(call) CHECK((call) == 10 && at[9] == 'd')
+#define PUT(call) CHECK((call) == 10)
+    CHECK(ftruncate(fd, 64 * PAGE) == 0 && file != NULL);
+    CHECK(pwrite(data, "dddddddddddddddd", 16, 0) == 16);
+    GOT(read(data, FRESH, 10));
+    GOT(pread(data, FRESH, 10, 0));
+    GOT(preadv(data, FRESH_VECTOR, 1, 0));
+    GOT(preadv2(data, FRESH_VECTOR, 1, 0, 0));
+    PUT(pwrite(data, FRESH, 10, 100));
+    PUT(pwritev(data, FRESH_VECTOR, 1, 100));
+    PUT(pwritev2(data, FRESH_VECTOR, 1, 100, 0));
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
+    for (int i = 0; i < 3; i++)
+        CHECK(send(pair[0], "dddddddddd", 10, 0) == 10);
+    GOT(recv(pair[1], FRESH, 10, 0)); /* once: a datagram that cannot be copied is gone */
+    GOT(recvfrom(pair[1], FRESH, 10, 0, NULL, NULL));
+    iov.iov_base = FRESH;
+    GOT(recvmsg(pair[1], &msg, 0));
+    PUT(send(pair[0], FRESH, 10, 0));
+    PUT(sendto(pair[0], FRESH, 10, 0, NULL, 0));
+    iov.iov_base = FRESH;
+    PUT(sendmsg(pair[0], &msg, 0));
+    setvbuf(file, NULL, _IONBF, 0);
+    GOT(fread(FRESH, 1, 10, file));
+    rewind(file);
+    GOT((fread_unlocked)(FRESH, 1, 10, file));
+    PUT(fwrite(FRESH, 1, 10, file));
+    PUT((fwrite_unlocked)(FRESH, 1, 10, file));
+#ifdef __GLIBC__
+    GOT(__pread_chk(data, FRESH, 10, 0, PAGE));
+    CHECK(lseek(data, 0, SEEK_SET) == 0);
+    GOT(__read_chk(data, FRESH, 10, PAGE));
+    CHECK(pwrite(data, "dddddddddddddddd", 16, 0) == 16);
+    rewind(file);
+    GOT(__fread_chk(FRESH, PAGE, 1, 10, file));
+#endif
+    return 0;
+}
+
 /* Who listens on the socket beside the mount. */
 static pid_t server_of(void)
 {
@@ -291,7 +409,9 @@ int main(int argc, char **argv)
                 {"orphan", orphan},
                 {"named-writes", named_writes},
                 {"named-syncs", named_syncs},
-                {"named-stores", named_stores}};
+                {"named-stores", named_stores},
+                {"kernel-maps", kernel_maps},
+                {"buffers", buffers}};
 
     for (size_t i = 0; argc == 2 && i < sizeof(ways) / sizeof(ways[0]); i++)
         if (strcmp(argv[1], ways[i].name) == 0)

@@ -204,6 +204,8 @@ static const char usage[] =
     "  --break WHAT      mkclean: page_mkclean changes no page table; dead: pages of a killed process are "
     "lost\n"
     "  --must-fail       a negative control: success is to see a byte lost or invented\n"
+    "  --expect FILE     write there what the files hold at the end\n"
+    "  --verify FILE     do nothing but compare with that\n"
     "  --trace  --keep\n";
 
 enum {
@@ -217,6 +219,8 @@ enum {
     ARG_DIR,
     ARG_BREAK,
     ARG_MUST_FAIL,
+    ARG_EXPECT,
+    ARG_VERIFY,
     ARG_TRACE,
     ARG_KEEP
 };
@@ -234,6 +238,8 @@ static const struct option long_options[] = {
     {"must-fail", no_argument, NULL, ARG_MUST_FAIL},
     {"trace", no_argument, NULL, ARG_TRACE},
     {"keep", no_argument, NULL, ARG_KEEP},
+    {"expect", required_argument, NULL, ARG_EXPECT},
+    {"verify", required_argument, NULL, ARG_VERIFY},
     {NULL, 0, NULL, 0},
 };
 
@@ -271,6 +277,13 @@ static void set_option(struct mp_options *o, int arg)
     case ARG_MUST_FAIL:
         o->must_fail = true;
         break;
+    case ARG_VERIFY:
+        o->verify = true;
+        o->expect = optarg;
+        break;
+    case ARG_EXPECT:
+        o->expect = optarg;
+        break;
     case ARG_TRACE:
         o->trace = true;
         break;
@@ -294,7 +307,9 @@ static void parse_options(int argc, char **argv)
                              .page_size = 4096,
                              .block_size = 1024,
                              .space_percent = 50,
-                             .dir = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"};
+                             .dir = getenv("HOLDFAST_DIR")};
+    if (o->dir == NULL)
+        o->dir = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
     while ((arg = getopt_long(argc, argv, "", long_options, NULL)) != -1)
         set_option(o, arg);
     if (o->ops == 0 && o->seconds == 0)
@@ -332,7 +347,9 @@ int main(int argc, char **argv)
     /* Who loses its parent is ours: nobody stays behind. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     mp_back_create();
-    if (mp_options.race)
+    if (mp_options.verify)
+        mp_model_verify();
+    else if (mp_options.race)
         mp_race_run();
     else
         mp_model_run();

@@ -118,8 +118,9 @@ struct mp_options {
     bool break_mkclean, break_dead;
     uint32_t page_size, block_size;
     unsigned space_percent;
-    const char *dir; /* processes_posix.c: of the files; else of the volume */
-    const char *expect;
+    const char *dir;    /* processes_posix.c: of the files; else of the volume */
+    const char *expect; /* a file for what the files hold at the end; or, with verify, of an earlier run */
+    bool verify;
 };
 extern struct mp_options mp_options;
 
@@ -150,7 +151,7 @@ bool mp_back_space(struct mp_space *ret_space);
 uint64_t mp_back_need(unsigned file, int64_t off, int64_t end, bool pages);
 
 /* The side of a worker. 0 or -errno. */
-void mp_map_init(void);
+void mp_map_init(const char *dir);
 int mp_map(unsigned file, int64_t off, size_t len, int prot, void **ret_addr);
 int mp_unmap(void *addr, size_t len);
 int mp_remap(void *addr, size_t old_len, size_t new_len, void **ret_addr);
@@ -196,6 +197,8 @@ void mp_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void mp_fail(bool bytes, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 void mp_model_run(void);
+/* Compares with what an earlier run has left in mp_options.expect. */
+void mp_model_verify(void);
 void mp_race_run(void);
 
 #endif

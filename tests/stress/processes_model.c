@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -667,6 +668,14 @@ static void step(void)
         op_reopen();
 }
 
+static void expect_write(void)
+{
+    FILE *out = fopen(mp_options.expect, "w");
+
+    if (out == NULL || fwrite(files, sizeof(files), 1, out) != 1 || fclose(out) != 0)
+        mp_fail(false, "%s cannot be written", mp_options.expect);
+}
+
 void mp_model_run(void)
 {
     rng.state = mp_options.seed;
@@ -684,4 +693,21 @@ void mp_model_run(void)
     op_reopen();
     for (unsigned i = 0; i < MP_WORKERS; i++)
         mp_worker_end(i);
+    if (mp_options.expect != NULL)
+        expect_write();
+}
+
+void mp_model_verify(void)
+{
+    FILE *in = fopen(mp_options.expect, "r");
+
+    if (in == NULL || fread(files, sizeof(files), 1, in) != 1)
+        mp_fail(false, "%s cannot be read", mp_options.expect);
+    fclose(in);
+    for (unsigned i = 0; i < MP_FILES; i++) {
+        if (mp_back_size(i) != files[i].size)
+            mp_fail(false, "file %u has %lld bytes, expected %lld", i, (long long)mp_back_size(i),
+                    (long long)files[i].size);
+        look_by_pread(i, 0, mp_shared->cap);
+    }
 }

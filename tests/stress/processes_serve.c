@@ -332,8 +332,9 @@ uint64_t mp_back_need(unsigned file, int64_t off, int64_t end, bool pages)
 
 /* ------------------------------------------------------------------ in a worker */
 
-void mp_map_init(void)
+void mp_map_init(const char *dir)
 {
+    (void)dir;
     pthread_atfork(hf_remote_fork_prepare, hf_remote_fork_parent, hf_remote_fork_child);
 }
 

@@ -216,7 +216,7 @@ static bool answer_with(int sock, struct mp_answer answer)
     return send(sock, &answer, sizeof(answer), MSG_NOSIGNAL) == (ssize_t)sizeof(answer);
 }
 
-/* argv: program, --worker, the socket's number, the shared memory's. */
+/* argv: program, --worker, the socket's number, the shared memory's, the directory. */
 int mp_worker_main(int argc, char **argv)
 {
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
@@ -229,7 +229,7 @@ int mp_worker_main(int argc, char **argv)
         return 95;
     sigaction(SIGBUS, &action, NULL);
     sigaction(SIGSEGV, &action, NULL);
-    mp_map_init();
+    mp_map_init(argc > 4 ? argv[4] : ".");
     if (!answer_with(sock, (struct mp_answer){.result = 0}))
         return 1;
     while (recv(sock, &order, sizeof(order), 0) == (ssize_t)sizeof(order)) {
