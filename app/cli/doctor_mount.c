@@ -69,6 +69,7 @@ static void look_at_others(struct hf_doctor *d)
     hf_doctor_fix(f, "as root: echo user_allow_other >>/etc/fuse.conf");
 }
 
+#ifdef HF_HAVE_FUSE
 static bool look_at_library(struct hf_doctor *d)
 {
     static const char *const names[] = {"libfuse3.so.3", "libfuse3.so.4"};
@@ -89,6 +90,16 @@ static bool look_at_library(struct hf_doctor *d)
     dlclose(library);
     return true;
 }
+#else
+static bool look_at_library(struct hf_doctor *d)
+{
+    struct hf_finding *f =
+        hf_doctor_add(d, "libfuse", HF_VERDICT_MISSING, "this holdfast was built without it");
+
+    hf_doctor_fix(f, "as root: apt-get install libfuse3-dev fuse3, then build again");
+    return false;
+}
+#endif
 
 /* ---------------------------------------------------------------- namespaces */
 

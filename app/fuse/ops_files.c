@@ -67,6 +67,27 @@ int hf_fuse_files_close(struct hf_fuse *fuse)
     return first;
 }
 
+int hf_fuse_files_call_in(struct hf_fuse *fuse)
+{
+    fuse_ino_t *inos = NULL;
+    size_t nr = 0, i = 0;
+
+    pthread_mutex_lock(&fuse->files_lock);
+    for (const struct hf_fuse_file *f = fuse->files; f != NULL; f = f->next)
+        nr += f->file != NULL;
+    inos = calloc(nr + 1, sizeof(*inos));
+    for (const struct hf_fuse_file *f = fuse->files; inos != NULL && f != NULL; f = f->next)
+        if (f->file != NULL && f->ino != 0)
+            inos[i++] = f->ino;
+    pthread_mutex_unlock(&fuse->files_lock);
+    if (inos == NULL)
+        return -ENOMEM;
+    while (i > 0) /* one that was closed meanwhile is known no more, or has nothing to write */
+        fuse_lowlevel_notify_inval_inode(fuse->session, inos[--i], 0, 0);
+    free(inos);
+    return 0;
+}
+
 /* The flags that the library is to know; O_APPEND is looked at in each write. */
 static int open_flags(const struct fuse_file_info *fi)
 {
@@ -74,7 +95,7 @@ static int open_flags(const struct fuse_file_info *fi)
 }
 
 /* The last step of every open: promises, the handle, and how the kernel is to treat it. Takes over file. */
-static int finish_open(struct hf_fuse *fuse, struct hf_file *file, struct fuse_file_info *fi)
+static int finish_open(struct hf_fuse *fuse, struct hf_file *file, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct hf_fuse_file *f = NULL;
     unsigned tries = 0;
@@ -94,6 +115,7 @@ static int finish_open(struct hf_fuse *fuse, struct hf_file *file, struct fuse_f
         hf_close(file);
         return r;
     }
+    f->ino = ino;
     fi->fh = (uintptr_t)f;
     fi->direct_io = fuse->agreed.direct;
     fi->keep_cache = !fuse->agreed.direct;
@@ -108,7 +130,7 @@ void hf_fuse_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
     hf_fuse_count(fuse, open, 1);
     if (r == 0)
-        r = finish_open(fuse, file, fi);
+        r = finish_open(fuse, file, ino, fi);
     if (r < 0)
         fuse_reply_err(req, -r);
     else if (fuse_reply_open(req, fi) != 0)
@@ -166,7 +188,7 @@ void hf_fuse_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode
     if (r == 0) {
         r = hf_fuse_entry(fuse, dir, name, node, &e);
         if (r == 0)
-            r = finish_open(fuse, file, fi);
+            r = finish_open(fuse, file, (fuse_ino_t)(uintptr_t)node, fi);
         else
             hf_close(file);
     }
@@ -182,11 +204,14 @@ void hf_fuse_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode
 void hf_fuse_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct hf_fuse *fuse = hf_fuse_of(req);
+    int r;
 
     (void)ino;
     hf_fuse_count(fuse, release, 1);
-    hf_fuse_file_free(fuse,
-                      (struct hf_fuse_file *)(uintptr_t)fi->fh); /* what close() was to be told, flush told */
+    /* What close() was to be told, flush told. What munmap() wrote back after it, nobody was: the end says so. */
+    r = hf_fuse_file_free(fuse, (struct hf_fuse_file *)(uintptr_t)fi->fh);
+    if (r < 0)
+        atomic_store(&fuse->untold, r);
     fuse_reply_err(req, 0);
 }
 
@@ -246,6 +271,8 @@ void hf_fuse_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t si
     } while (hf_fuse_again(fuse, n, &tries));
     if (fi->writepage) {
         hf_fuse_count(fuse, write_cached, 1);
+        if (n < 0)
+            atomic_store(&fuse->lost_error, (int)n);
         hf_fuse_count(fuse, write_cached_lost, n < 0);
         if (fuse->opts->kernel_wrote != NULL)
             fuse->opts->kernel_wrote(n < 0 ? (int)n : 0, fuse->opts->arg);

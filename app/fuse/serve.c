@@ -166,17 +166,22 @@ struct ending {
     int lost;    /* what the kernel could not hand over */
 };
 
+/* syncfs(2) makes the kernel write, but newer ones (Linux 6.18.y) do not wait for FUSE: so each file is called
+ * in, too. Errors of before were told to programs, or are told when the file is closed. */
 static void flush_kernel(struct hf_fuse *fuse, struct ending *end)
 {
-    int fd = open(fuse->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(fuse->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
     uint64_t lost = atomic_load(&fuse->nr_write_cached_lost);
 
-    if (fd < 0)
-        return;
-    /* its errors may be old ones, that programs were told of */
-    if (!fuse->read_only && syncfs(fd) < 0 && atomic_load(&fuse->nr_write_cached_lost) != lost)
-        end->lost = -errno;
-    close(fd);
+    if (fd >= 0 && !fuse->read_only)
+        (void)syncfs(fd);
+    if (fd >= 0)
+        close(fd);
+    r = fuse->read_only ? 0 : hf_fuse_files_call_in(fuse);
+    if (atomic_load(&fuse->nr_write_cached_lost) != lost)
+        r = atomic_load(&fuse->lost_error);
+    if (r < 0)
+        end->lost = r;
 }
 
 /* The socket goes before the mount does: the next mount may get the device's number, and with it the name. */
@@ -552,6 +557,8 @@ int hf_fuse_serve(const struct hf_fuse_options *opts, const char *path, const ch
     r2 = close_all(fuse);
     if (r == 0 && r2 < 0)
         r = fail(error, r2, "closing volume %s: %s", path, strerror(-r2));
+    if (end.lost == 0)
+        end.lost = atomic_load(&fuse->untold);
     if (r == 0 && end.lost < 0)
         r = fail(error, end.lost, "the kernel could not hand over what mappings stored: %s",
                  strerror(-end.lost));

@@ -32,6 +32,7 @@
 struct hf_fuse_file {
     struct hf_file *file;
     struct hf_dir *dir; /* guarded by dir_lock */
+    fuse_ino_t ino;     /* of a file; 0 until it is open */
     pthread_mutex_t dir_lock;
     struct hf_fuse_file *prev, *next; /* guarded by files_lock */
 };
@@ -65,6 +66,9 @@ struct hf_fuse {
     struct hf_fuse_agreed agreed;
     uint64_t init_unique;
     _Atomic bool init_seen, answered;
+
+    _Atomic int lost_error; /* the last one of a write of the kernel's cache; beside write_cached_lost */
+    _Atomic int untold;     /* -errno of a file that nobody had open any more; 0: none */
 
     _Atomic unsigned workers_running;
     pthread_t workers[HF_FUSE_WORKERS];
@@ -169,6 +173,9 @@ void hf_fuse_op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 /* A handle for what the library has opened, one of the two; NULL: no memory. */
 struct hf_fuse_file *hf_fuse_file_new(struct hf_fuse *fuse, struct hf_file *file, struct hf_dir *dir);
 int hf_fuse_file_free(struct hf_fuse *fuse, struct hf_fuse_file *f);
+/* Has the kernel write all that mappings of open files stored, and waits for it. Workers must be running, and
+ * this must be none. 0, or -ENOMEM: not all. */
+int hf_fuse_files_call_in(struct hf_fuse *fuse);
 /* Closes what the kernel has not; returns the first error. Workers have ended. */
 int hf_fuse_files_close(struct hf_fuse *fuse);
 

@@ -155,6 +155,30 @@ static void memfd_refused(void **state)
     done(&report);
 }
 
+/* A build without libfuse says so in all places, and looks for no library that it could not use. */
+static void agrees_with_the_build(void **state)
+{
+    static const char *const mount[] = {"mount", "/dev/null", "/dev/null", NULL};
+    static const char *const run[] = {"run", "true", NULL};
+    struct cli_run said = cli_run(NULL, mount), ran;
+    bool without = strstr(said.err, "this build has no libfuse") != NULL;
+    struct report report = report_of(NULL);
+
+    (void)state;
+    assert_count(said.status, 1);
+    if (without) {
+        ran = cli_run(NULL, run);
+        assert_count(ran.status, 1);
+        assert_non_null(strstr(ran.err, "this build has no libfuse"));
+        cli_run_free(&ran);
+        expect(&report, "libfuse", "missing", "then build again");
+        assert_false(feature(&report, "fuse"));
+        assert_false(feature(&report, "run"));
+    }
+    cli_run_free(&said);
+    done(&report);
+}
+
 static int refuse_unshare(void)
 {
     return cli_refuse_call(SYS_unshare);
@@ -315,6 +339,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_the_library),
+        cmocka_unit_test(agrees_with_the_build),
         cmocka_unit_test(userfaultfd_refused),
         cmocka_unit_test(memfd_refused),
         cmocka_unit_test(namespaces_refused),

@@ -284,19 +284,22 @@ static void seen_at_once(void **state)
 
 static void signal_flushes(void **state)
 {
+    const size_t pages = 1024;
     struct mounted *m = *state;
     uint8_t *map;
     int fd;
 
     mounted_start(m, "writeback_ms=3600000");
     fd = must_open(m, "f", O_RDWR | O_CREAT);
-    assert_ok(errno_of(ftruncate(fd, 4 * PAGE)));
-    map = map_fd(fd, 4 * PAGE);
-    map[PAGE] = 't';
+    assert_ok(errno_of(ftruncate(fd, (off_t)(pages * PAGE))));
+    map = map_fd(fd, pages * PAGE);
+    for (size_t i = 0; i < pages; i++)
+        map[i * PAGE] = 't';
     assert_ok(errno_of(close(fd)));
     assert_count(mounted_stop(m), 0); /* in use: it ends all the same */
-    assert_ok(errno_of(munmap(map, 4 * PAGE)));
-    expect_in_volume(m, "f", PAGE, 't');
+    assert_ok(errno_of(munmap(map, pages * PAGE)));
+    for (size_t i = 0; i < pages; i += 93)
+        expect_in_volume(m, "f", (hf_off_t)(i * PAGE), 't');
 }
 
 static void busy_mount_stays(void **state)
