@@ -3,7 +3,8 @@
  * cmd_run.c - holdfast run: a program with a volume at a directory, whose mappings of it keep the promise of
  * the library.
  *
- * Three processes: one serves the volume (run_serve.c), one becomes the program, and this one waits for both.
+ * Three processes: one serves the volume (run_serve.c), one becomes the program, and this one waits for both,
+ * and passes on to the program what is sent to it. It has one thread.
  */
 #include "cli.h"
 #include <errno.h>
@@ -70,7 +71,7 @@ static int places_make(struct hf_run *run)
     return HF_CLI_OK;
 }
 
-static void places_remove(const struct hf_run *run)
+void hf_run_places_remove(const struct hf_run *run)
 {
     if (run->temp[0] == '\0')
         return;
@@ -95,26 +96,73 @@ static void preload(const char *library)
         setenv("LD_PRELOAD", list, 1);
 }
 
-static int program_run(const struct hf_run *run, const char *library, bool inside, char **argv)
-{
-    pid_t pid;
+static volatile sig_atomic_t program; /* its process id; 0: it does not run */
 
-    fflush(NULL);
-    pid = fork();
-    if (pid < 0)
-        return hf_cli_fail_host(errno, "starting %s", argv[0]);
-    if (pid > 0) {
-        signal(SIGINT, SIG_IGN);
-        signal(SIGQUIT, SIG_IGN);
-        return hf_run_status_of(pid);
-    }
+/* What somebody sends to this process is meant for the program. A terminal sends to both by itself. */
+static void pass_on(int signo, siginfo_t *info, void *context)
+{
+    int saved = errno;
+
+    (void)context;
+    if (info->si_code <= 0 && program > 0)
+        kill((pid_t)program, signo);
+    errno = saved;
+}
+
+/* But those that are ignored already (nohup). */
+static void pass_on_signals(const int *signals)
+{
+    struct sigaction action = {.sa_sigaction = pass_on, .sa_flags = SA_SIGINFO | SA_RESTART}, was;
+
+    for (; *signals != 0; signals++)
+        if (sigaction(*signals, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+            sigaction(*signals, &action, NULL);
+}
+
+/* Becomes the program. It may lie on the volume, so it is looked at here. */
+static _Noreturn void program_exec(const struct hf_run *run, const char *library, bool inside, char **argv)
+{
+    int status, error;
+
     if (inside && chdir(run->dir) < 0)
         _exit(hf_cli_fail_host(errno, "%s", run->dir));
+    status = hf_run_check(argv[0]);
+    if (status)
+        _exit(status);
     setenv("HOLDFAST_DIR", run->dir, 1);
     preload(library);
     execvp(argv[0], argv);
-    hf_cli_fail_host(errno, "cannot run %s", argv[0]);
-    _exit(errno == ENOENT ? 127 : 126);
+    error = errno;
+    hf_cli_fail_host(error, "cannot run %s", argv[0]);
+    _exit(error == ENOENT ? HF_RUN_NOT_FOUND : HF_RUN_NOT_RUN);
+}
+
+static int program_run(const struct hf_run *run, const char *library, bool inside, char **argv)
+{
+    static const int signals[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, 0};
+    sigset_t set, old;
+    siginfo_t info;
+    pid_t pid;
+
+    sigemptyset(&set);
+    for (const int *s = signals; *s != 0; s++)
+        sigaddset(&set, *s);
+    sigprocmask(SIG_BLOCK, &set, &old);
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        sigprocmask(SIG_SETMASK, &old, NULL);
+        program_exec(run, library, inside, argv);
+    }
+    program = pid > 0 ? pid : 0;
+    pass_on_signals(signals);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    if (pid < 0)
+        return hf_cli_fail_host(errno, "starting %s", argv[0]);
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+        ;
+    program = 0; /* before another process can get its id */
+    return hf_run_status_of(pid);
 }
 
 /* Of a server that did not live to unmount. */
@@ -142,12 +190,10 @@ static int run_program(struct hf_run *run, bool inside, char **argv)
     if (!find_library(library, sizeof(library)))
         return hf_cli_fail("it is not where this program was installed", "set HOLDFAST_PRELOAD to its path",
                            "%s", LIBRARY);
-    status = hf_run_check(argv[0]);
-    if (!status)
-        status = places_make(run);
+    status = places_make(run);
     server = status ? -1 : hf_run_server_start(run);
     if (server < 0) {
-        places_remove(run);
+        hf_run_places_remove(run);
         return HF_CLI_FAILED;
     }
     status = program_run(run, library, inside, argv);
@@ -157,7 +203,7 @@ static int run_program(struct hf_run *run, bool inside, char **argv)
         hf_cli_fail(strsignal(served - 128), NULL, "the process that served the volume died");
         detach(run);
     }
-    places_remove(run);
+    hf_run_places_remove(run);
     return status != 0 || served == 0 ? status : HF_CLI_FAILED;
 }
 
@@ -280,6 +326,8 @@ const struct hf_cli_command hf_cmd_run = {
         "Examples:\n"
         "  holdfast run --size 10M --inside -- sh\n"
         "  holdfast run --volume box.hf --on-full=wait -- mdb_load -f dump /path/to/db\n",
-    .status = "that of PROGRAM (128 + n: it died by signal n); if it is 0, 1 if the volume could not be kept",
+    .status =
+        "that of PROGRAM (128 + n: it died by signal n); if it is 0, 1 if the volume could not be kept; "
+        "127: no such program, 126: not executable",
     .run = run_run,
 };

@@ -40,13 +40,21 @@ struct hf_run {
     char volume_path[512], dir[4096]; /* absolute */
 };
 
-/* Could the program be run with a library preloaded? HF_CLI_OK, or HF_CLI_FAILED, said. */
+/* Exit statuses as those of env(1). */
+#define HF_RUN_NOT_RUN 126
+#define HF_RUN_NOT_FOUND 127
+
+/* Could the program be run with a library preloaded? HF_CLI_OK; else said, HF_CLI_FAILED or
+ * HF_RUN_NOT_FOUND. */
 int hf_run_check(const char *name);
+/* Takes away what was made in run->temp. */
+void hf_run_places_remove(const struct hf_run *run);
 /* "ENOSPC@fsync:3:*.db". False: not that. */
 bool hf_run_inject_parse(char *text, struct hf_run_inject *ret_inject);
 /*
  * Starts the process that serves, in each way to mount that mount_with allows until one works. Returns its
- * id when programs can use the mount; -1: nothing serves, said.
+ * id when programs can use the mount; -1: nothing serves, said. If this process dies, that one unmounts,
+ * writes everything, and takes the places away.
  */
 pid_t hf_run_server_start(struct hf_run *run);
 /*

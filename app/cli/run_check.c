@@ -119,8 +119,12 @@ int hf_run_check(const char *name)
     bool privilege;
     int fd, dynamic;
 
-    if (!find_program(name, path))
-        return hf_cli_fail(strerror(ENOENT), NULL, "cannot run %s", name);
+    if (!find_program(name, path)) {
+        if (strchr(name, '/') != NULL) /* execve(2) knows why not */
+            return HF_CLI_OK;
+        hf_cli_fail(strerror(ENOENT), NULL, "cannot run %s", name);
+        return HF_RUN_NOT_FOUND;
+    }
     fd = open_program(path);
     if (fd < 0) /* may be run and not be read: what it stores says whether it worked (run_serve.c) */
         return HF_CLI_OK;

@@ -11,8 +11,10 @@
 #include "run.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,12 +34,31 @@ int hf_run_status_of(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* The server: what a terminal sends is for the program, but if the parent dies, nobody else ends this. */
+static _Noreturn void serve(struct hf_run *run, bool by_helper, int ready, pid_t parent)
+{
+    sigset_t term;
+    int status;
+
+    setpgid(0, 0);
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, NULL); /* until it can end in order */
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        raise(SIGTERM);
+    status = hf_run_serve(run, by_helper, ready);
+    if (getppid() != parent)
+        hf_run_places_remove(run);
+    exit(status);
+}
+
 /* The server's process id when it serves; 0: mounting was refused; -1: it failed and said why. */
 static pid_t server_try(struct hf_run *run, bool by_helper, char ret_why[HF_FUSE_TEXT])
 {
     ssize_t n = -1;
+    pid_t pid, parent = getpid();
     int ends[2];
-    pid_t pid;
 
     if (pipe2(ends, O_CLOEXEC) < 0)
         return hf_cli_fail_host(errno, "starting the server"), -1;
@@ -45,8 +66,7 @@ static pid_t server_try(struct hf_run *run, bool by_helper, char ret_why[HF_FUSE
     pid = fork();
     if (pid == 0) {
         close(ends[0]);
-        setpgid(0, 0); /* what a terminal sends is for the program */
-        exit(hf_run_serve(run, by_helper, ends[1]));
+        serve(run, by_helper, ends[1], parent);
     }
     close(ends[1]);
     while (pid > 0 && (n = read(ends[0], ret_why, HF_FUSE_TEXT - 1)) < 0 && errno == EINTR)
