@@ -52,6 +52,13 @@ processes() {
 END
 }
 
+processes_under_run() {
+    cat <<'END'
+--ops 5000
+--race --seconds 30 --space 20
+END
+}
+
 # program below BUILD/tests, what makes it longer, and its arguments below BUILD
 longer_tests() {
     cat <<'END'
@@ -87,6 +94,14 @@ run_one() {
         ;;
     esac
 }
+
+# under_run OPTION...: the same processes on a real mount, where that can be had
+under_run() (
+    cd "${stress%/tests/stress/*}" || exit 77
+    run="app/cli/holdfast-control run --size 16M --block-size 1K --"
+    [ -x tests/stress/processes_posix ] && $run true || exit 77
+    exec $run tests/stress/processes_posix "$@"
+)
 
 # in_build PROGRAM VARIABLE [ARGUMENT]...
 in_build() (
@@ -136,6 +151,13 @@ while read -r options <&3; do
     printf '%-67s %s\n' "processes $options" "$result"
 done 3<<END
 $(processes)
+END
+while read -r options <&3; do
+    # shellcheck disable=SC2086 # a list of options
+    run_one under_run --seed "$seed" $options
+    printf '%-67s %s\n' "holdfast run processes $options" "$result"
+done 3<<END
+$(processes_under_run)
 END
 while read -r program variable arguments <&3; do
     # shellcheck disable=SC2086 # a list of paths
