@@ -7,6 +7,7 @@
 #include "preload.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -29,10 +30,18 @@ static bool brought_in(const void *buf, size_t len, bool write)
     return false;
 }
 
+/* What the kernel refuses as a vector is left to it. */
+static bool is_vector(const struct iovec *iov, size_t count)
+{
+    return iov != NULL && count <= IOV_MAX;
+}
+
 static bool vec_brought_in(const struct iovec *iov, size_t count, bool write)
 {
     bool some = false;
 
+    if (!is_vector(iov, count))
+        return false;
     for (size_t i = 0; i < count; i++)
         if (hf_remote_owns(iov[i].iov_base, iov[i].iov_len)) {
             errno = EFAULT;
@@ -55,6 +64,8 @@ static void before(const void *buf, size_t len, bool write)
 
 static void vec_before(const struct iovec *iov, size_t count, bool write)
 {
+    if (!hf_remote_user_only() || !is_vector(iov, count))
+        return;
     for (size_t i = 0; i < count; i++)
         before(iov[i].iov_base, iov[i].iov_len, write);
 }
@@ -195,11 +206,15 @@ HF_EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags, __
 
 HF_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
+    if (msg == NULL)
+        return HF_NEXT(sendmsg)(fd, msg, flags);
     return WITH_VECTOR(HF_NEXT(sendmsg)(fd, msg, flags), msg->msg_iov, msg->msg_iovlen, false);
 }
 
 HF_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
+    if (msg == NULL)
+        return HF_NEXT(recvmsg)(fd, msg, flags);
     return WITH_VECTOR(HF_NEXT(recvmsg)(fd, msg, flags), msg->msg_iov, msg->msg_iovlen, true);
 }
 

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
@@ -16,8 +17,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -336,16 +339,36 @@ static int preloaded(void)
     return leaf();
 }
 
+/* What the kernel refuses is refused, and nothing is looked at before. */
+static int bad_vectors(void)
+{
+    struct iovec *volatile no_vector = NULL;
+    struct msghdr *volatile no_message = NULL;
+    struct iovec one = {.iov_base = map_file("f"), .iov_len = PAGE};
+    volatile int less = -1, more = IOV_MAX + 1;
+    int fd = open_file("g"), pair[2];
+
+    CHECK(one.iov_base != NULL && fd >= 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    CHECK(writev(fd, &one, less) == -1 && errno == EINVAL);
+    CHECK(readv(fd, &one, more) == -1 && errno == EINVAL);
+    CHECK(preadv(fd, &one, less, 0) == -1 && errno == EINVAL);
+    CHECK(pwritev(fd, no_vector, 1, 0) == -1 && errno == EFAULT);
+    CHECK(sendmsg(pair[0], no_message, 0) == -1 && errno == EFAULT);
+    CHECK(recvmsg(pair[0], no_message, 0) == -1 && errno == EFAULT);
+    CHECK(writev(fd, &one, 1) == PAGE);
+    return stores(one.iov_base, 1, "f");
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         int (*run)(void);
-    } ways[] = {{"closes", closes},      {"closes_with_few", closes_with_few},
-                {"clones", clones},      {"daemonizes", daemonizes},
-                {"spawns", spawns},      {"leaf", leaf},
-                {"plain", plain},        {"emptied", emptied},
-                {"preloaded", preloaded}};
+    } ways[] = {{"closes", closes},       {"closes_with_few", closes_with_few},
+                {"clones", clones},       {"daemonizes", daemonizes},
+                {"spawns", spawns},       {"leaf", leaf},
+                {"plain", plain},         {"emptied", emptied},
+                {"preloaded", preloaded}, {"bad_vectors", bad_vectors}};
 
     self = argv[0];
     for (size_t i = 0; argc == 2 && i < sizeof(ways) / sizeof(ways[0]); i++)

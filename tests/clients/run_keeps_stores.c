@@ -190,6 +190,15 @@ static void descriptors_are_kept(void **state)
     expect_child(children, "daemonizes");
 }
 
+static void bad_vectors_are_refused(void **state)
+{
+    (void)state;
+    expect_child(children, "bad_vectors");
+    assert_ok(setenv("HOLDFAST_USER_ONLY", "1", 1));
+    expect_child(children, "bad_vectors");
+    assert_ok(unsetenv("HOLDFAST_USER_ONLY"));
+}
+
 static void children_of_all_kinds(void **state)
 {
     (void)state;
@@ -257,6 +266,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(server_dies),
         cmocka_unit_test(static_programs),
         cmocka_unit_test(descriptors_are_kept),
+        cmocka_unit_test(bad_vectors_are_refused),
         cmocka_unit_test(children_of_all_kinds),
         cmocka_unit_test(programs_without_the_library),
         cmocka_unit_test(a_script_of_a_static_program),
