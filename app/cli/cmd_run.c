@@ -22,25 +22,32 @@
 
 #define LIBRARY "libholdfast-preload.so"
 
+/* Also where the program is started in another directory. */
+static bool whole_path(const char *path, char *ret_path, size_t size)
+{
+    char *whole = realpath(path, NULL);
+    bool there = whole != NULL && strlen(whole) < size && access(whole, R_OK) == 0;
+
+    if (there)
+        strcpy(ret_path, whole);
+    free(whole);
+    return there;
+}
+
 /* Beside this program in the build tree, or where it is installed. */
 static bool find_library(char *ret_path, size_t size)
 {
-    char self[1024];
+    char self[1024], beside[1100];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     const char *given = getenv("HOLDFAST_PRELOAD");
 
-    if (given != NULL) {
-        snprintf(ret_path, size, "%s", given);
-        return access(ret_path, R_OK) == 0;
-    }
+    if (given != NULL)
+        return whole_path(given, ret_path, size);
     self[n > 0 ? n : 0] = '\0';
     if (strrchr(self, '/') != NULL)
         *strrchr(self, '/') = '\0';
-    snprintf(ret_path, size, "%s/../preload/%s", self, LIBRARY);
-    if (access(ret_path, R_OK) == 0)
-        return true;
-    snprintf(ret_path, size, "%s/%s", HF_LIBDIR, LIBRARY);
-    return access(ret_path, R_OK) == 0;
+    snprintf(beside, sizeof(beside), "%s/../preload/%s", self, LIBRARY);
+    return whole_path(beside, ret_path, size) || whole_path(HF_LIBDIR "/" LIBRARY, ret_path, size);
 }
 
 /* ------------------------------------------------------------------ places */
@@ -190,6 +197,9 @@ static int run_program(struct hf_run *run, bool inside, char **argv)
     if (!find_library(library, sizeof(library)))
         return hf_cli_fail("it is not where this program was installed", "set HOLDFAST_PRELOAD to its path",
                            "%s", LIBRARY);
+    if (strpbrk(library, " :") != NULL)
+        return hf_cli_fail("the dynamic linker takes no path with a space or colon for preloading",
+                           "copy it, and set HOLDFAST_PRELOAD to the copy", "%s", library);
     status = places_make(run);
     server = status ? -1 : hf_run_server_start(run);
     if (server < 0) {

@@ -480,10 +480,13 @@ static int serve_mounted(struct hf_fuse *fuse, int signals, void (*ready)(void *
 static int open_all(struct hf_fuse *fuse, const char *directory, char *error)
 {
     struct hf_open_options open = fuse->opts->open;
+    struct stat st;
     int r;
 
     if (realpath(directory, fuse->directory) == NULL)
         return fail(error, -errno, "%s: %s", directory, strerror(errno));
+    if (stat(fuse->directory, &st) == 0 && !S_ISDIR(st.st_mode)) /* the kernel would take it */
+        return fail(error, -ENOTDIR, "%s: %s", directory, strerror(ENOTDIR));
     open.flags |= HF_OPEN_KEEP_SUID; /* the kernel asks for what its writer's privileges want */
     r = hf_volume_open(fuse->volume_path, &open, &fuse->volume);
     if (r < 0)

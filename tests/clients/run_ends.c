@@ -133,6 +133,30 @@ static void programs_that_cannot_be_run(void **state)
     expect_program("--inside", "/dev/null", 126);
 }
 
+static void places_that_cannot_be_used(void **state)
+{
+    const char *run[] = {"run", "--at", own.volume, "--", "true", NULL};
+    const char *mount[] = {"mount", own.volume, own.volume, NULL};
+    const char *there[] = {"info", own.volume, NULL};
+    char spaced[400];
+
+    (void)state;
+    assert_int_equal(mounted_command(run, said, sizeof(said)), 1);
+    assert_non_null(strstr(said, strerror(ENOTDIR)));
+    assert_int_equal(mounted_command(mount, said, sizeof(said)), 1);
+    assert_non_null(strstr(said, strerror(ENOTDIR)));
+    assert_int_equal(mounted_command(there, said, sizeof(said)), 0);
+    /* LD_PRELOAD has no way to name it */
+    snprintf(spaced, sizeof(spaced), "%s/a library.so", own.dir);
+    assert_int_equal(close(open(spaced, O_WRONLY | O_CREAT | O_CLOEXEC, 0755)), 0);
+    assert_int_equal(setenv("HOLDFAST_PRELOAD", spaced, 1), 0);
+    run[2] = own.dir;
+    assert_int_equal(mounted_command(run, said, sizeof(said)), 1);
+    assert_non_null(strstr(said, "space or colon"));
+    assert_int_equal(unsetenv("HOLDFAST_PRELOAD"), 0);
+    assert_int_equal(unlink(spaced), 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +165,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(killed_it_leaves_nothing),
         cmocka_unit_test_setup_teardown(programs_on_the_volume, setup, teardown),
         cmocka_unit_test_setup_teardown(programs_that_cannot_be_run, setup, teardown),
+        cmocka_unit_test_setup_teardown(places_that_cannot_be_used, setup, teardown),
     };
     const char *why;
 
