@@ -74,7 +74,8 @@ static int remove_cluster(void **state)
 /*
  * insert FROM TO N a commit a row of 32 * N bytes; $SIDE/confirmed gets each number when its commit was confirmed
  * verify [MIN]      so many are confirmed at least, all of them are there, and every row is what was put in
- * kill_all          SIGKILL to every process of the server; nobody else's can be seen here
+ * kill_all          SIGKILL to every process of the server, until all have been reaped: a new one takes a zombie with
+ *                   the number in its lock file for another that runs. Nobody else's can be seen here
  */
 #define PRELUDE                                                                                            \
     "export PGHOST=\"$SIDE\" PGUSER=postgres PGDATABASE=postgres TZ=UTC LC_ALL=C\n"                        \
@@ -95,8 +96,9 @@ static int remove_cluster(void **state)
     "WHERE pad IS NULL OR pad <> repeat(md5(i::text), n);\" | sql)\" = 0; }\n"                             \
     "kill_all() { while :; do n=0\n"                                                                       \
     "    for p in /proc/[0-9]*; do\n"                                                                      \
-    "        case \"$(readlink $p/exe)\" in */postgres) n=1; kill -9 ${p#/proc/} || : ;; esac\n"           \
-    "    done 2>/dev/null; test $n = 1 || break; done; }\n"                                                \
+    "        read -r comm <$p/comm || continue\n"                                                          \
+    "        test \"$comm\" != postgres || { n=1; kill -9 ${p#/proc/} || : ; }\n"                          \
+    "    done 2>/dev/null; test $n = 1 || break; sleep 0.02; done; }\n"                                    \
     "checksums() { \"$AS_USER\" $PG/pg_checksums --check -D pg >/dev/null; }\n"
 
 /* Until the volume is full; somebody must say so. */
