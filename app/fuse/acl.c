@@ -224,12 +224,16 @@ int hf_fuse_acl_set(fuse_req_t req, struct hf_node *node, const char *name, cons
 int hf_fuse_acl_chmod(struct hf_node *node, mode_t mode)
 {
     struct hf_fuse_acl acl = {0};
+    mode_t was;
     int r = read_acl(node, HF_FUSE_ACL_ACCESS, &acl);
 
     if (r < 0)
         return r == -ENODATA ? 0 : r;
+    was = mode_of(&acl);
     set_mode(&acl, mode);
     r = hf_node_setxattr(node, HF_FUSE_ACL_ACCESS, acl.bytes, acl.size, XATTR_REPLACE);
+    if (r < 0) /* the list still decides: the mode goes on saying what it says */
+        (void)set_node_mode(node, (mode & 07000) | was);
     free(acl.bytes);
     return r;
 }
