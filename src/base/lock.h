@@ -69,8 +69,8 @@ struct HF_CAPABILITY("mutex") hf_mutex {
 
 /* Writers keep new readers out from the moment they wait. Not recursive, not even for readers. */
 struct HF_CAPABILITY("rwlock") hf_rwlock {
-    _Atomic uint32_t
-        word; /* bit 31: a writer holds or waits; 30: readers sleep until it is gone; below: readers */
+    /* bit 31: a writer holds or waits; 30: readers sleep until it is gone; below: readers */
+    _Atomic uint32_t word;
     struct hf_mutex writer;
 };
 

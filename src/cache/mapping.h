@@ -32,8 +32,8 @@
 
 struct hf_page_group {
     hf_pgoff_t first; /* set at init */
-    _Atomic uint32_t
-        dirty; /* pages that are dirty or under writeback, a bit each; changed under the page lock */
+    /* pages that are dirty or under writeback, a bit each; changed under the page lock */
+    _Atomic uint32_t dirty;
     struct hf_page pages[HF_GROUP_PAGES];
 };
 

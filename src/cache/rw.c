@@ -28,8 +28,8 @@ struct chunk {
     struct hf_page *pages[CHUNK_PAGES];
     hf_bits_t fresh[CHUNK_PAGES]; /* reserved for this write */
     unsigned nr;
-    bool
-        careful; /* after a short copy: every block is filled first, so that a part of one is progress, too */
+    /* after a short copy: every block is filled first, so that a part of one is progress, too */
+    bool careful;
     struct hf_isize_grow grow;
 };
 

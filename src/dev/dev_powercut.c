@@ -26,8 +26,8 @@ struct powercut_event {
     bool discard; /* bytes are junk */
     size_t len;
     hf_off_t off;
-    uint64_t
-        stamp; /* of a write: when it returned, 0: not yet, or with an error; of a flush: when it began */
+    /* of a write: when it returned, 0: not yet, or with an error; of a flush: when it began */
+    uint64_t stamp;
 };
 
 struct hf_powercut {

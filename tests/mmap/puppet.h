@@ -44,8 +44,8 @@ struct puppet_order {
 };
 
 struct puppet_answer {
-    int64_t
-        result; /* >= 0, or -errno: of the refusal, if a store or load was refused; -EFAULT: another signal */
+    /* >= 0, or -errno: of the refusal, if a store or load was refused; -EFAULT: another signal */
+    int64_t result;
     struct hf_fault fault; /* of the refusal */
     pid_t pid;
 };

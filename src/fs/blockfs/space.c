@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ASK_BYTES \
-    (4u << 20) /* thin: what the device is asked for at once, so that not every fault waits for it */
+/* thin: what the device is asked for at once, so that not every fault waits for it */
+#define ASK_BYTES (4u << 20)
 
 void hf_runs_init(struct hf_runs *runs)
 {

@@ -56,10 +56,10 @@ struct hf_space {
     struct hf_mutex lock;
     /* guarded by lock */
     struct hf_freemap pool;
-    struct hf_freemap
-        raw;              /* thin: blocks that are not free in it are in the pool, or were taken from there */
-    uint64_t covered;     /* thin: so many may be taken from raw; holes do not count */
-    struct hf_runs freed; /* pending: of the running transaction */
+    /* thin: blocks that are not free in it are in the pool, or were taken from there */
+    struct hf_freemap raw;
+    uint64_t covered;       /* thin: so many may be taken from raw; holes do not count */
+    struct hf_runs freed;   /* pending: of the running transaction */
     struct hf_runs durable; /* pending: freed by commits, the device is to be told */
 };
 
