@@ -116,8 +116,8 @@ static bool page_is_hole(const struct hf_page_info *page)
     return true;
 }
 
-/* The run has become a very long hole: go to the next data, leaving the last page, which may straddle, alone.
- */
+/* The run has become a very long hole: go to the next
+ * data, leaving the last page, which may straddle, alone. */
 static void iter_skip_hole(struct hf_map_iter *iter, struct hf_map_run *run)
 {
     uint32_t page_size = iter->source->page_size;

@@ -150,8 +150,8 @@ void hf_fuse_op_init(void *userdata, struct fuse_conn_info *conn)
 
     fuse->agreed.proto_major = conn->proto_major;
     fuse->agreed.proto_minor = conn->proto_minor;
-    /* An error of the writeback cache comes when nobody waits for it, and a size it has not told is not ours
-     */
+    /* An error of the writeback cache comes when nobody
+     * waits for it, and a size it has not told is not ours */
     conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE);
     fuse->agreed.acl = !fuse->opts->no_acl && (conn->capable & FUSE_CAP_POSIX_ACL);
     if (fuse->agreed.acl) /* a default list takes the place of the umask, and only we know of it */

@@ -191,8 +191,8 @@ bool hf_fuse_refuse(fuse_req_t req, enum hf_fuse_call call, fuse_ino_t ino);
 void hf_fuse_inject_serve(struct hf_fuse *fuse, struct hf_server_options *serve);
 
 /* ---- space.c */
-/* r is what a request for space returned. True: it may be different now, ask once more. *tries: 0 at first.
- */
+/* r is what a request for space returned. True: it may
+ * be different now, ask once more. *tries: 0 at first. */
 bool hf_fuse_again(struct hf_fuse *fuse, ssize_t r, unsigned *tries);
 
 /* ---- ops_ioctl.c */

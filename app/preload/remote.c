@@ -128,8 +128,8 @@ int hf_remote_release(void *addr, size_t len)
 
 /* ------------------------------------------------------------------ coming. rpc lock held */
 
-/* Maps what was opened last on r->conn at r->start (0: anywhere), for r->end - r->start bytes. Closes memfd.
- */
+/* Maps what was opened last on r->conn at r->start (0:
+ * anywhere), for r->end - r->start bytes. Closes memfd. */
 static int map_opened(struct hf_remote_range *r, int memfd, int fixed)
 {
     struct hf_remote_conn *c = &hf_remote_conns[r->conn];

@@ -28,8 +28,8 @@ struct hf_device_ops {
      * want of space (HOLD-10), for good once a flush has succeeded. Called before a reservation is taken.
      * May block; does not change what the range holds. 0, -ENOSPC, -EIO. */
     int (*guarantee)(struct hf_device *dev, hf_off_t off, hf_off_t len);
-    /* Optional. The range's contents are no longer needed; later reads give anything. 0, -EOPNOTSUPP, -EIO.
-     */
+    /* Optional. The range's contents are no longer needed;
+     * later reads give anything. 0, -EOPNOTSUPP, -EIO. */
     int (*discard)(struct hf_device *dev, hf_off_t off, hf_off_t len);
     /*
      * Optional (NULL: it stays as large as it is). Sets the size to size_bytes, of a disk only if it has so

@@ -187,10 +187,10 @@ struct hf_driver {
     int (*read)(struct hf_inode *inode, void *buf, size_t len, hf_off_t off);
     int (*write)(struct hf_inode *inode, const void *buf, size_t len, hf_off_t off);
 
-    /* ---- quotas (quota.h): optional, all or none. Then reserve(), preallocate() and create() charge whom
-     * the inode belongs to, truncate(), punch(), unreserve() and evict_inode() give back, and create() gives
-     * a new inode the project of a directory that has project_inherit. Calls without an inode: no locks held.
-     */
+    /* ---- quotas (quota.h): optional, all or none. Then reserve(), preallocate() and
+     * create() charge whom the inode belongs to, truncate(), punch(), unreserve() and
+     * evict_inode() give back, and create() gives a new inode the project of a
+     * directory that has project_inherit. Calls without an inode: no locks held. */
     /* What the inode is charged for goes to these ids, or stays, all of it, where it is: -EDQUOT, -ENOMEM.
      * The framework sets uid, gid and project afterwards, before it lets go of the locks. Caller: io x, map
      * x. */

@@ -19,8 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How long a client's helper may take to drop a page. A client that is slower is not told of its refusal yet.
- */
+/* How long a client's helper may take to drop a page. A
+ * client that is slower is not told of its refusal yet. */
 #define DROP_MS 5000
 /* A client without a socket is looked at this often: does its address space still exist? */
 #define ALIVE_MS 100

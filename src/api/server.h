@@ -82,8 +82,8 @@ struct hf_conn {
     int injected;
 };
 
-/* Starts a connection over sock, which is taken over in any case. heirs too, on success. 0, -EAGAIN, -ENOMEM.
- */
+/* Starts a connection over sock, which is taken over in
+ * any case. heirs too, on success. 0, -EAGAIN, -ENOMEM. */
 int hf_conn_start(struct hf_server *server, int sock, struct hf_heir *heirs, size_t nr_heirs,
                   const struct hf_conn *parent);
 /* The file of a token, referenced; NULL: none. */

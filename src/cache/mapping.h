@@ -203,8 +203,8 @@ int hf_page_fill(struct hf_mapping *m, struct hf_page *page, hf_bits_t want, uns
 bool hf_mapping_readahead(struct hf_mapping *m, hf_pgoff_t index, unsigned nr);
 
 /* ---- reserve.c: promises (STORE-PATH 5/9). Page locked. */
-/* Every block of need is allocated or reserved afterwards, or nothing changed. ret_new: those reserved now.
- */
+/* Every block of need is allocated or reserved afterwards,
+ * or nothing changed. ret_new: those reserved now. */
 int hf_page_reserve(struct hf_mapping *m, struct hf_page *page, hf_bits_t need, unsigned flags,
                     hf_bits_t *ret_new);
 void hf_page_unreserve(struct hf_mapping *m, struct hf_page *page, hf_bits_t blocks);
@@ -217,12 +217,12 @@ static inline bool hf_is_full(int r)
 {
     return r == -ENOSPC || r == -EDQUOT;
 }
-/* On hf_is_full(): windows give back what nobody stored to. True if trying again may help. No page lock held.
- */
+/* On hf_is_full(): windows give back what nobody stored
+ * to. True if trying again may help. No page lock held. */
 bool hf_cache_squeeze(struct hf_cache *cache);
 
-/* ---- promise.c: every hole inside i_size has its space. Caller: io x, and no other lock, unless it says so.
- */
+/* ---- promise.c: every hole inside i_size has its space.
+ * Caller: io x, and no other lock, unless it says so. */
 int hf_mapping_promise(struct hf_mapping *m); /* all or nothing; counted. -ENOSPC, -EDQUOT, -EIO */
 void hf_mapping_unpromise(struct hf_mapping *m);
 bool hf_mapping_is_promised(const struct hf_mapping *m);

@@ -48,8 +48,8 @@ int hf_page_mkwrite(struct hf_mapping *m, struct hf_page *page, unsigned hw, uns
     r = hf_page_reserve(m, page, need, flags, NULL);
     if (r < 0)
         return r;
-    /* STORE-PATH 6/9: dirty from now on, whatever the program stores, until writeback write-protects the page
-     */
+    /* STORE-PATH 6/9: dirty from now on, whatever the program
+     * stores, until writeback write-protects the page */
     hf_page_newer(page, need);
     was = page->writable;
     page->writable |= (uint16_t)hw;

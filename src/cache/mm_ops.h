@@ -31,8 +31,8 @@ struct hf_mm_ops {
      * len bytes, if addr lies in one of our mappings. No locks held. Returns 0 (try again), -EFAULT (not
      * ours, or not allowed), or the refusal. */
     int (*user_fault_in)(const void *addr, size_t len, bool write);
-    /* True if a copy with [addr, addr + len) could block on a fault that needs a page lock (thread engine).
-     */
+    /* True if a copy with [addr, addr + len) could block
+     * on a fault that needs a page lock (thread engine). */
     bool (*user_may_block)(const void *addr, size_t len);
 };
 void hf_mm_ops_set(const struct hf_mm_ops *ops);

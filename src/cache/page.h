@@ -67,8 +67,8 @@ static inline bool hf_page_is_dirty(const struct hf_page *page)
 {
     return page->state == HF_PAGE_DIRTY || page->state == HF_PAGE_WRITABLE || page->state > HF_PAGE_WRITEBACK;
 }
-/* The blocks are newer than the device, or about to be: if writing them fails, that is another error to tell.
- */
+/* The blocks are newer than the device, or about to be:
+ * if writing them fails, that is another error to tell. */
 static inline void hf_page_newer(struct hf_page *page, hf_bits_t blocks)
 {
     page->dirty |= blocks;

@@ -138,8 +138,8 @@ void hf_mapping_unpromise(struct hf_mapping *m)
 
 /* ---- growth. Caller: io x. */
 
-/* Takes for as many blocks of [first, end) as there is space for, from the first on; returns where that ends.
- */
+/* Takes for as many blocks of [first, end) as there is
+ * space for, from the first on; returns where that ends. */
 static hf_blk_t take_some(struct hf_mapping *m, hf_blk_t first, hf_blk_t end)
 {
     uint64_t nr = end - first, holes = 0;

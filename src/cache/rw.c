@@ -175,8 +175,8 @@ static void write_undo(struct chunk *c)
         hf_page_unreserve(c->m, c->pages[i], c->fresh[i] & ~c->pages[i]->dirty);
 }
 
-/* Reserves as many of the page's blocks as there is space for, from the first on; the write then ends there.
- */
+/* Reserves as many of the page's blocks as there is space
+ * for, from the first on; the write then ends there. */
 static int reserve_partly(struct chunk *c, unsigned i, hf_bits_t touched)
 {
     struct hf_page *page = c->pages[i];

@@ -194,9 +194,8 @@ static void run_submit(struct wb *w) HF_NO_TSA
     int r;
 
     hf_pages_mkclean(m, w->run, w->nr);
-    /* One system call for the run; if it fails, page by page, so that only the page that cannot be read
-     * fails.
-     */
+    /* One system call for the run; if it fails, page by
+     * page, so that only the page that cannot be read fails. */
     have = hf_memfd_read(m, w->buf, (size_t)w->nr << m->cache->page_shift, base) == 0;
     for (unsigned i = 0; i < w->nr; i++) {
         r = page_begin(m, w->run[i], w->buf + ((size_t)i << m->cache->page_shift), have);

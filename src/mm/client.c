@@ -163,8 +163,8 @@ void hf_client_free(struct hf_client *c)
 
     if (c == NULL)
         return;
-    /* Nobody serves its faults now: a page that is protected stays so. Errors stay with the pages (HOLD-7).
-     */
+    /* Nobody serves its faults now: a page that is protected
+     * stays so. Errors stay with the pages (HOLD-7). */
     if (hf_client_alive(c))
         for (size_t i = 0; i < c->tree.nr; i++)
             hf_mapping_protect_all(c->tree.slots[i]->region->mapping);

@@ -22,8 +22,8 @@
 
 struct hf_client;
 
-/* What a client needs of whoever talks with its process. Called with client.lock held unless said otherwise.
- */
+/* What a client needs of whoever talks with its process.
+ * Called with client.lock held unless said otherwise. */
 struct hf_client_ops {
     /* Before a store is decided: 0, or -errno to refuse it (fault injection). */
     int (*inject)(void *arg, const struct hf_fault *access);

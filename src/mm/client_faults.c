@@ -134,8 +134,8 @@ static int poison_expire(struct hf_client *c)
 
 /* ------------------------------------------------------------------ decisions */
 
-/* One decision. Returns 0 (installed, or worth another try), -EFAULT (not mapped for that), or the refusal.
- */
+/* One decision. Returns 0 (installed, or worth another
+ * try), -EFAULT (not mapped for that), or the refusal. */
 static int decide(struct hf_client *c, const struct hf_access *access, uint32_t pages, pid_t tid,
                   uintptr_t *ret_reached, struct hf_fault *ret_refusal)
 {

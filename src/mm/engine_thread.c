@@ -246,8 +246,8 @@ static void wake(uintptr_t page)
 {
     struct uffdio_range range = {.start = page, .len = hf_hw_page_size()};
 
-    /* Whoever finds the page as it was faults again: a wake-up too many is harmless, one too few is for ever.
-     */
+    /* Whoever finds the page as it was faults again: a
+     * wake-up too many is harmless, one too few is for ever. */
     while (ioctl(thread_fd, UFFDIO_WAKE, &range) < 0 && errno == EAGAIN)
         ;
 }

@@ -273,8 +273,8 @@ int hf_uffd_install(int fd, struct hf_vma *vma, uintptr_t start, uintptr_t end, 
     bool as_hole = hole;
     int tries = 0;
 
-    /* A store to a protected page: one call does it. Neighbours that are not mapped yet fault when touched.
-     */
+    /* A store to a protected page: one call does it.
+     * Neighbours that are not mapped yet fault when touched. */
     if (present && in.writable)
         return hf_uffd_write_protect(fd, start, end, wake ? 0 : UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
     while (start < end) {

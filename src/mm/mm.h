@@ -24,12 +24,12 @@ extern const struct hf_mm_ops hf_local_mm_ops;
 int hf_mm_map(struct hf_vm_file *file, void *addr, size_t len, int prot, int flags, hf_off_t off,
               void **ret_addr);
 
-/* As hf_munmap(): whatever of ours lies in the range goes, the rest is left alone; -EINVAL: nothing of ours.
- */
+/* As hf_munmap(): whatever of ours lies in the range
+ * goes, the rest is left alone; -EINVAL: nothing of ours. */
 int hf_mm_unmap(void *addr, size_t len);
 
-/* As hf_mremap(). -EFAULT: the old range is not in one mapping. -ENOMEM: no room, or it would have to move.
- */
+/* As hf_mremap(). -EFAULT: the old range is not in one
+ * mapping. -ENOMEM: no room, or it would have to move. */
 int hf_mm_remap(void *old_addr, size_t old_len, size_t new_len, int flags, void **ret_addr);
 
 /* As hf_mprotect(). -ENOMEM: a part is not mapped; -EACCES: the file is not open for it. */

@@ -232,9 +232,9 @@ hf_off_t hf_vnode_seek(struct hf_vnode *vnode, hf_off_t off, int whence);
 /* ---- sync.c */
 /* Data of [start, end), and the size, durable. */
 int hf_vnode_sync(struct hf_vnode *vnode, hf_off_t start, hf_off_t end, bool datasync);
-/* Data and attributes to the driver, not yet durable. wb_flags: HF_WB_SYNC always (a size may be told only
- * when the data below it has been written), and HF_WB_DATA: attributes may stay behind if the size is known.
- */
+/* Data and attributes to the driver, not yet durable. wb_flags: HF_WB_SYNC
+ * always (a size may be told only when the data below it has been written),
+ * and HF_WB_DATA: attributes may stay behind if the size is known. */
 #define HF_WB_DATA 0x100u
 bool hf_vnode_is_dirty(struct hf_vnode *vnode);
 int hf_vnode_write(struct hf_vnode *vnode, hf_off_t start, hf_off_t end, unsigned wb_flags);

@@ -80,9 +80,9 @@ static inline uint64_t blocks_per_page(const struct target *t)
     return t->page_size / t->block_size;
 }
 
-/* Blocks that a store into a hole needs at that moment: those of its hardware page, all of which it makes
- * storable. What it does not fill is given back before another store is refused, so in the end it costs one.
- */
+/* Blocks that a store into a hole needs at that moment: those of its
+ * hardware page, all of which it makes storable. What it does not fill is
+ * given back before another store is refused, so in the end it costs one. */
 static inline uint64_t blocks_per_store(const struct target *t)
 {
     uint64_t hw = (uint64_t)sysconf(_SC_PAGESIZE);

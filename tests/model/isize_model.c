@@ -70,8 +70,8 @@ static const char *const step_texts[] = {
 };
 static const char *const thread_names[] = {"store A", "store B", "grower", "writeback"};
 
-/* Everything is bytes, so that two states are the same if their bytes are. Locals are 0 where they are dead.
- */
+/* Everything is bytes, so that two states are the same
+ * if their bytes are. Locals are 0 where they are dead. */
 struct state {
     uint8_t pc[THREADS], at[THREADS];              /* where each thread is; which store, growth or round */
     uint8_t size;                                  /* i_size */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* blockfs_damage.c - rows that contradict each other are refused at mount, in words, and nothing is written.
- */
+/* blockfs_damage.c - rows that contradict each other are
+ * refused at mount, in words, and nothing is written. */
 #include "blockfs_util.h"
 
 #include <sys/stat.h>

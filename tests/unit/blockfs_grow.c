@@ -450,8 +450,8 @@ struct storing {
     atomic_bool *grown;
 };
 
-/* Stores page after page until there is no space, and once more when the volume has grown for the last time.
- */
+/* Stores page after page until there is no space, and
+ * once more when the volume has grown for the last time. */
 static void *store_all(void *arg)
 {
     const size_t len = 16 * MIB, page = 4096;

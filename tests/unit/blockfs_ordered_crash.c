@@ -70,8 +70,8 @@ static void fsynced_data_is_there_and_unsynced_is_not(void **state)
     vol_unmount(&later);
     hf_dev_close(image);
 
-    /* fsync of one file does not hold back what it found of the other: name, blocks and size are consistent.
-     */
+    /* fsync of one file does not hold back what it found
+     * of the other: name, blocks and size are consistent. */
     assert_ok(vol.ops->fsync(a, true));
     image = after_kill(&later, dev);
     found = root_get(&later);

@@ -24,8 +24,8 @@ static void fault_set(struct hf_device *dev, enum kind kind, uint64_t n, uint64_
                              });
 }
 
-/* Commits until the end; *ret_sure: the last that returned 0. Returns how many steps or checkpoints failed.
- */
+/* Commits until the end; *ret_sure: the last that returned
+ * 0. Returns how many steps or checkpoints failed. */
 static int run_steps(struct hf_metadb *db, int64_t *ret_sure)
 {
     int64_t sure = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* metadb_full.c - neither region can overflow into what lies behind it, and full is an error, not a damage.
- */
+/* metadb_full.c - neither region can overflow into what
+ * lies behind it, and full is an error, not a damage. */
 #include "metadb_util.h"
 
 static char err[HF_BLOCKFS_ERR];

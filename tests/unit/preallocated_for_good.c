@@ -92,8 +92,8 @@ static void refused_changes_nothing(struct wrapped *w)
     assert_ok(wrapped_close(w));
 }
 
-/* The image is what a power cut right after fsync leaves. `stored`: blocks that were written before the cut.
- */
+/* The image is what a power cut right after fsync leaves.
+ * `stored`: blocks that were written before the cut. */
 static void cut_after_fsync(bool reserved, bool keep_size, int stored)
 {
     struct hf_powercut *record;

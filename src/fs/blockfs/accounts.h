@@ -96,8 +96,8 @@ void hf_account_set_limits(struct hf_accounts *accounts, struct hf_account *acco
 void hf_account_load_limits(struct hf_accounts *accounts, struct hf_account *account,
                             const struct hf_quota_limits *limits,
                             const int64_t stored_end_ns[HF_ACCOUNT_WHATS]);
-/* The ends of the grace times that run; 0 for those that do not. One that should run and does not is begun.
- */
+/* The ends of the grace times that run; 0 for those that
+ * do not. One that should run and does not is begun. */
 void hf_account_grace(struct hf_accounts *accounts, struct hf_account *account,
                       int64_t ret_end_ns[HF_ACCOUNT_WHATS]);
 

@@ -289,15 +289,15 @@ static int collect_holes(struct hf_blockfs_inode *fi, uint64_t start, uint64_t e
     return 0;
 }
 
-/* Blocks that are there anyway, but that nobody has written, are to stay, too: promises turned into blocks.
- */
+/* Blocks that are there anyway, but that nobody has
+ * written, are to stay, too: promises turned into blocks. */
 static uint32_t flags_preallocated(uint32_t flags)
 {
     return flags == 0 ? HF_EXT_PENDING : flags;
 }
 
-/* Locks the extents with memory for that many more of them in so many holes: a hole may lie in a full leaf.
- */
+/* Locks the extents with memory for that many more of
+ * them in so many holes: a hole may lie in a full leaf. */
 static int lock_for_holes(struct hf_extmap *map, uint64_t extents, size_t holes) HF_NO_TSA
 {
     for (;;) {

@@ -207,8 +207,8 @@ static bool part_whole(const struct part *p)
     return p->first == 0 && p->end == p->capacity;
 }
 
-/* Checks that [blk, end) is all used or all free, as wanted, and sees to the bitmaps that changing it needs.
- */
+/* Checks that [blk, end) is all used or all free, as
+ * wanted, and sees to the bitmaps that changing it needs. */
 static int range_prepare(struct hf_freemap *map, uint64_t blk, uint64_t end, bool used)
 {
     struct part p;

@@ -36,15 +36,15 @@ int hf_freemap_init(struct hf_freemap *map, uint64_t nr_blocks);
 int hf_freemap_init_used(struct hf_freemap *map, uint64_t nr_blocks);
 void hf_freemap_done(struct hf_freemap *map);
 
-/* The map gets nr_blocks blocks, if it has fewer; the new ones are used. 0, or -ENOMEM with nothing changed.
- */
+/* The map gets nr_blocks blocks, if it has fewer; the
+ * new ones are used. 0, or -ENOMEM with nothing changed. */
 int hf_freemap_extend(struct hf_freemap *map, uint64_t nr_blocks);
 
 /* Marks [blk, blk + nr) used. 0; -ERANGE: not in the map; -EEXIST: part of it is used already; -ENOMEM.
  * Nothing changes on failure. */
 int hf_freemap_take(struct hf_freemap *map, uint64_t blk, uint64_t nr);
-/* Marks it free again; all of it is used. 0, or -ENOMEM with nothing changed (never right after its take()).
- */
+/* Marks it free again; all of it is used. 0, or -ENOMEM
+ * with nothing changed (never right after its take()). */
 int hf_freemap_give(struct hf_freemap *map, uint64_t blk, uint64_t nr);
 
 /* Memory for a later give() of these used blocks, which then cannot fail. 0, -ENOMEM. */

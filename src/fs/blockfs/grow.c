@@ -27,8 +27,8 @@ static int grow_fail(int ret, char *err, const char *what)
     return ret;
 }
 
-/* The device gets the bytes, and guarantees them: of thin volumes only the header's (thin.c asks for more).
- */
+/* The device gets the bytes, and guarantees them: of
+ * thin volumes only the header's (thin.c asks for more). */
 static int grow_space(struct hf_device *dev, const struct hf_blockfs_header *old,
                       const struct hf_blockfs_header *new, char *err)
 {

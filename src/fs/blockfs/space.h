@@ -84,15 +84,14 @@ int hf_space_extend(struct hf_space *space, uint64_t total);
 /* ... and these are free from now on. Without memory they stay unused until the next mount. */
 void hf_space_add(struct hf_space *space, uint64_t blk, uint64_t nr);
 
-/* Takes nr blocks off the available ones if there are so many, leaving at least `leave`. Async-signal-safe.
- */
+/* Takes nr blocks off the available ones if there are
+ * so many, leaving at least `leave`. Async-signal-safe. */
 bool hf_space_try_reserve(struct hf_space *space, uint64_t nr, uint64_t leave);
 void hf_space_unreserve(struct hf_space *space, uint64_t nr);
 /* How many blocks could be reserved at most, after a commit and after asking the device. */
 uint64_t hf_space_possible(struct hf_space *space);
-/* The same at any moment without a lock: false only if it is certain that there are not nr.
- * Async-signal-safe.
- */
+/* The same at any moment without a lock: false only if it
+ * is certain that there are not nr. Async-signal-safe. */
 bool hf_space_may_have(struct hf_space *space, uint64_t nr);
 /* Thin: has the device guarantee nr blocks, or more at once, or as many as it can, and makes them available.
  * 0: some; -EAGAIN: no more are covered; -ENOSPC, -EIO. Caller: trim_lock. */
@@ -115,8 +114,8 @@ void hf_space_free_now(struct hf_space *space, uint64_t blk, uint64_t nr);
 int hf_space_prepare_free(struct hf_space *space, size_t nr);
 /* Blocks whose rows the running transaction removes: pending. Caller: sql_lock. */
 void hf_space_free_later(struct hf_space *space, uint64_t blk, uint64_t nr);
-/* The transaction is durable: what was pending becomes available, or waits to be discarded. Caller: sql_lock.
- */
+/* The transaction is durable: what was pending becomes
+ * available, or waits to be discarded. Caller: sql_lock. */
 void hf_space_commit(struct hf_space *space);
 
 /* ---- discard.c */

@@ -270,8 +270,8 @@ static uint64_t count_holes(struct hf_memfs_node *node, uint64_t blk, uint64_t e
     return nr;
 }
 
-/* Nobody else fills or makes holes meanwhile: the caller has the inode to itself. What can fail comes first.
- */
+/* Nobody else fills or makes holes meanwhile: the caller
+ * has the inode to itself. What can fail comes first. */
 int hf_memfs_preallocate(struct hf_inode *inode, hf_blk_t blk, uint64_t nr, uint64_t promised)
 {
     struct hf_memfs_volume *volume = hf_memfs_volume_of(inode);
