@@ -10,13 +10,18 @@
 #include "mounted.h"
 #include "target.h"
 
+#include <stddef.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 
 #define NOBODY 65534
+#define STRANGER 1234
 
 static char place[64], victim[128], library[128], home[80], path_without[80];
 static bool helper_works, namespace_works;
@@ -222,6 +227,66 @@ static void a_volume_open_for_nobody_stays_so(void **state)
     expect(as_user, run, 1); /* the namespace's capabilities would have opened it */
     expect_said(last.err, "Permission denied");
     assert_ok(unlink(volume) < 0 ? -errno : 0);
+}
+
+/* Whether a server answers a user who is not its. */
+static bool lets_in_a_stranger(unsigned long device)
+{
+    const struct timeval patience = {.tv_sec = 30};
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int n = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "holdfast-mount-%u:%u", major(device),
+                     minor(device));
+    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char byte;
+
+    if (setresgid(STRANGER, STRANGER, STRANGER) < 0 || setresuid(STRANGER, STRANGER, STRANGER) < 0)
+        return false;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    return connect(fd, (struct sockaddr *)&addr, len) == 0 && send(fd, "stat\n", 5, MSG_NOSIGNAL) == 5 &&
+           recv(fd, &byte, 1, 0) > 0;
+}
+
+/* A pipe with a name in the user's home, open at both ends. */
+static int pipe_named(const char *name, char ret_path[100])
+{
+    int fd;
+
+    snprintf(ret_path, 100, "%s/%s", home, name);
+    assert_ok(mkfifo(ret_path, 0600) < 0 ? -errno : 0);
+    assert_ok(chown(ret_path, NOBODY, NOBODY) < 0 ? -errno : 0);
+    fd = open(ret_path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* To a namespace that knows one user, all others look like nobody; who runs it is nobody here. */
+static void strangers_are_not_let_in(void **state)
+{
+    char device_path[100], answer_path[100], script[400], device[64] = "";
+    int device_fd, answer_fd;
+    pid_t stranger;
+
+    (void)state;
+    skip_unless(namespace_works && geteuid() == 0);
+    device_fd = pipe_named("device", device_path);
+    answer_fd = pipe_named("answer", answer_path);
+    stranger = fork();
+    if (stranger == 0) {
+        if (read(device_fd, device, sizeof(device) - 1) > 0) {
+            bool is_in = lets_in_a_stranger(strtoul(device, NULL, 10));
+
+            (void)!write(answer_fd, is_in ? "9\n" : "0\n", 2);
+        }
+        _exit(0);
+    }
+    snprintf(script, sizeof(script), "stat -c %%d \"$HOLDFAST_DIR\" >%s; read -r answer <%s; exit $answer",
+             device_path, answer_path);
+    expect_script(as_user, "--mount-with=namespace", script, 0);
+    assert_int_equal(waitpid(stranger, NULL, 0), stranger);
+    assert_ok(close(device_fd));
+    assert_ok(close(answer_fd));
+    assert_ok(unlink(device_path) < 0 || unlink(answer_path) < 0 ? -errno : 0);
 }
 
 static void says_what_was_refused(void **state)
@@ -434,6 +499,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_namespace_gives_the_program_nothing),
         cmocka_unit_test(fusermount_first_then_a_namespace),
         cmocka_unit_test(a_volume_open_for_nobody_stays_so),
+        cmocka_unit_test(strangers_are_not_let_in),
         cmocka_unit_test(says_what_was_refused),
         cmocka_unit_test(programs_that_gain_privilege),
         cmocka_unit_test(mount_and_umount),
