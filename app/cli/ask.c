@@ -42,6 +42,9 @@ int hf_cli_ask(dev_t device, const char *path, const char *request, int *ret_fd)
         return is_dead(path)
                    ? fail_gone(path)
                    : hf_cli_fail("no volume is mounted there by 'holdfast mount'", NULL, "%s", path);
+    if (fd == -EACCES)
+        return hf_cli_fail("who answers for it is neither root nor the user whose mount it is", NULL, "%s",
+                           path);
     if (fd < 0)
         return hf_cli_fail_host(fd, "asking the server of %s", path);
     *ret_fd = fd;

@@ -4,8 +4,13 @@
  */
 #include "ask.h"
 #include "cli.h"
+#include <errno.h>
 #include <getopt.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int report(int fd, const char *dir)
 {
@@ -28,6 +33,17 @@ static int report(int fd, const char *dir)
     return hf_cli_fail(why, "it is unmounted, but not everything could be written", "%s", dir);
 }
 
+/* So that naming a file or directory of the volume does not take all of it away. */
+static bool is_where_it_is_mounted(const char *dir, dev_t device)
+{
+    char above[PATH_MAX];
+    struct stat st;
+
+    if (snprintf(above, sizeof(above), "%s/..", dir) >= (int)sizeof(above))
+        return true;
+    return stat(above, &st) < 0 ? errno != ENOTDIR : st.st_dev != device;
+}
+
 static int run_umount(const struct hf_cli_command *cmd, int argc, char **argv)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
@@ -42,6 +58,9 @@ static int run_umount(const struct hf_cli_command *cmd, int argc, char **argv)
         return opt;
     dir = argv[optind];
     status = hf_cli_ask_where(dir, &device);
+    if (!status && !is_where_it_is_mounted(dir, device))
+        status = hf_cli_fail("it is no place where a volume is mounted",
+                             "name the directory that it is mounted on", "cannot unmount %s", dir);
     if (!status)
         status = hf_cli_ask(device, dir, "umount", &fd);
     return status ? status : report(fd, dir);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -64,6 +65,40 @@ static int peer_check(int fd)
     return peer.uid == 0 || peer.uid == geteuid() || geteuid() == 0 ? 0 : -EACCES;
 }
 
+/* Whose mount a device number is, as the kernel has it. */
+static bool is_mount_of(dev_t device, uid_t user)
+{
+    FILE *in = fopen("/proc/self/mountinfo", "re");
+    char *line = NULL;
+    size_t size = 0;
+    bool found = false;
+
+    while (in != NULL && !found && getline(&line, &size, in) > 0) {
+        const char *owner = strstr(line, ",user_id=");
+        unsigned first, second, uid;
+
+        found = owner != NULL && sscanf(line, "%*d %*d %u:%u", &first, &second) == 2 &&
+                makedev(first, second) == device && sscanf(owner, ",user_id=%u", &uid) == 1 && uid == user;
+    }
+    free(line);
+    if (in != NULL)
+        fclose(in);
+    return found;
+}
+
+/* 0: who answers is root, or whose mount it is. Anybody may take the address of a server that is not there. */
+static int server_check(int fd, dev_t device)
+{
+    struct ucred peer;
+    int r = peer_of(fd, &peer);
+
+    if (r < 0)
+        return r;
+    return peer.uid == 0 || (peer_check(fd) == 0 && (peer.uid == geteuid() || is_mount_of(device, peer.uid)))
+               ? 0
+               : -EACCES;
+}
+
 /* Whether users that this user namespace does not know look like this one: all of them look like one. */
 static bool is_like_strangers(void)
 {
@@ -111,7 +146,7 @@ int hf_control_ask(dev_t device, const char *request)
         return -errno;
     if (connect(fd, (struct sockaddr *)&addr, len) < 0)
         return close_with(fd, errno == ECONNREFUSED ? ENOENT : errno);
-    r = peer_check(fd);
+    r = server_check(fd, device);
     if (r < 0)
         return close_with(fd, -r);
     n = snprintf(line, sizeof(line), "%s\n", request);

@@ -59,11 +59,25 @@ static void print_latency(FILE *out, struct hf_fuse *fuse, enum hf_fault_kind ki
     fputc('\n', out);
 }
 
+/* A line whatever the path: control characters and backslashes as \\ooo, as the kernel's mount tables write them. */
+static void print_path(FILE *out, const char *name, const char *path)
+{
+    fprintf(out, "%s ", name);
+    for (; *path != '\0'; path++)
+        if ((unsigned char)*path < ' ' || *path == 0x7f || *path == '\\')
+            fprintf(out, "\\%03o", (unsigned)(unsigned char)*path);
+        else
+            fputc(*path, out);
+    fputc('\n', out);
+}
+
 void hf_fuse_status_print(FILE *out, struct hf_fuse *fuse)
 {
     const struct hf_fuse_agreed *a = &fuse->agreed;
 
-    fprintf(out, "pid %d\nvolume %s\ndirectory %s\n", (int)getpid(), fuse->volume_path, fuse->directory);
+    fprintf(out, "pid %d\n", (int)getpid());
+    print_path(out, "volume", fuse->volume_path);
+    print_path(out, "directory", fuse->directory);
     fprintf(out, "protocol %" PRIu32 ".%" PRIu32 "\n", a->proto_major, a->proto_minor);
     fprintf(out, "kernel_offers 0x%" PRIx64 "\nagreed 0x%" PRIx64 "\n", a->offered, a->wanted);
     fprintf(out, "direct_io_allow_mmap %s\n", a->allow_mmap ? "yes" : "no");

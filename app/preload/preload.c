@@ -55,14 +55,29 @@ static bool ticket_of(int fd, struct hf_serve_ticket *ret_ticket)
     return ours;
 }
 
+/* Of a long path the end, which has the file's name; and nothing that a terminal would obey. */
 static void label_of(int fd, char ret_label[LABEL_MAX])
 {
-    char link[40];
+    static const char dots[] = "...";
+    char link[40], path[4096];
+    const size_t room = LABEL_MAX - 1, skip = sizeof(dots) - 1;
     ssize_t n;
+    size_t len;
 
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    n = readlink(link, ret_label, LABEL_MAX - 1);
-    ret_label[n > 0 ? n : 0] = '\0';
+    n = readlink(link, path, sizeof(path));
+    len = n > 0 ? (size_t)n : 0;
+    if (len <= room) {
+        memcpy(ret_label, path, len);
+    } else {
+        memcpy(ret_label, dots, skip);
+        memcpy(ret_label + skip, path + len - (room - skip), room - skip);
+        len = room;
+    }
+    ret_label[len] = '\0';
+    for (char *c = ret_label; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
 }
 
 /* Said once a process; the program goes on with what the mount itself offers. */

@@ -266,6 +266,25 @@ static void wrong_and_nobody(void **state)
     cli_run_free(&run);
 }
 
+/* Anybody may take the address of a server; root does not take its word, for umount above all. */
+static void strangers_are_not_believed(void **state)
+{
+    static const char *const stat[] = {"stat", FAKE_DIR, NULL};
+    struct cli_run run;
+    int started;
+
+    if (geteuid() != 0 || seteuid(65534) < 0)
+        skip();
+    started = fake_server_start(state); /* who listens is who is seen */
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(started, 0);
+    run = cli_run(NULL, stat);
+    fake_server_stop(state);
+    assert_count(run.status, 1);
+    assert_non_null(strstr(run.err, "whose mount it is"));
+    cli_run_free(&run);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +298,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(stat_for_people, fake_server_start, fake_server_stop),
         cmocka_unit_test_setup_teardown(stat_for_prometheus, fake_server_start, fake_server_stop),
         cmocka_unit_test(wrong_and_nobody),
+        cmocka_unit_test(strangers_are_not_believed),
     };
 
     if (argc != 2) {

@@ -342,6 +342,8 @@ static void left_behind_and_asked(void **state)
     const char *mount[] = {"mount", m->volume, m->dir, NULL}, *umount[] = {"umount", m->dir, NULL};
     const char *ask[] = {"stat", m->dir, "--json", NULL}, *metrics[] = {"stat", m->dir, "--prometheus", NULL};
     static char said[1 << 17];
+    char below[sizeof(m->dir) + 2];
+    const char *umount_below[] = {"umount", below, NULL};
     int fd;
 
     assert_count(mounted_command(mount, said, sizeof(said)), 0);
@@ -355,6 +357,10 @@ static void left_behind_and_asked(void **state)
                 said);
     assert_count(mounted_command(metrics, said, sizeof(said)), 0);
     assert_that(strstr(said, "\nholdfast_requests_write 1\n"), "%s", said);
+    snprintf(below, sizeof(below), "%s/d", m->dir);
+    assert_ok(errno_of(mkdir(below, 0700)));
+    assert_count(mounted_command(umount_below, said, sizeof(said)), 1);
+    assert_that(strstr(said, "mounted on"), "%s", said);
     assert_count(mounted_command(umount, said, sizeof(said)), 0);
     expect_in_volume(m, "f", 0, 'd'); /* closed already when umount returns */
 }
