@@ -131,6 +131,8 @@ int hf_fault_resolve(const struct hf_access *what, unsigned flags, struct hf_fau
         return verdict;
     hf_rwlock_rdlock(&hf_space.lock);
     vma = hf_vma_find(&hf_space.tree, access.addr);
+    if (vma != NULL && access.memory_error && !vma->engine->by_thread)
+        vma = NULL; /* a real one */
     if (vma != NULL && vma->engine->touched != NULL)
         access.counted = vma->engine->touched(vma, access.addr);
     if (vma != NULL)
@@ -274,7 +276,7 @@ static bool mm_user_may_block(const void *addr, size_t len)
     uintptr_t at = (uintptr_t)addr, end = at + len;
     bool may = false;
 
-    if (atomic_load_explicit(&hf_space.nr_thread_vmas, memory_order_relaxed) == 0)
+    if (!atomic_load_explicit(&hf_space.thread_used, memory_order_relaxed))
         return false;
     /* The caller may hold locks of any rank: no waiting here. "Perhaps" costs it a bounce buffer, no more. */
     if (!hf_rwlock_tryrdlock(&hf_space.lock))

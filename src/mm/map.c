@@ -76,7 +76,7 @@ void hf_mm_forked_child(void)
 {
     atomic_store(&hf_space.dead, true);
     hf_space.tree.nr = 0;
-    atomic_store(&hf_space.nr_thread_vmas, 0);
+    atomic_store(&hf_space.thread_used, false);
     hf_engines_forked();
 }
 
@@ -152,7 +152,7 @@ static void vma_link(struct hf_vma *vma)
 
     hf_vma_tree_insert(&hf_space.tree, vma);
     if (vma->engine->by_thread)
-        atomic_fetch_add(&hf_space.nr_thread_vmas, 1);
+        atomic_store(&hf_space.thread_used, true);
     hf_mutex_lock(hf_mapping_i_mmap_lock(mapping));
     hf_list_add_tail(hf_mapping_i_mmap(mapping), &vma->i_mmap);
     hf_mutex_unlock(hf_mapping_i_mmap_lock(mapping));
@@ -161,8 +161,6 @@ static void vma_link(struct hf_vma *vma)
 static void vma_bury(struct hf_vma *vma, struct hf_list *dead)
 {
     hf_vma_tree_remove(&hf_space.tree, vma);
-    if (vma->engine->by_thread)
-        atomic_fetch_sub(&hf_space.nr_thread_vmas, 1);
     hf_list_add_tail(dead, &vma->i_mmap);
 }
 
@@ -202,8 +200,6 @@ static int border_make(uintptr_t addr)
     hf_mutex_lock(lock);
     err = hf_vma_split(&hf_space.tree, vma, addr);
     hf_mutex_unlock(lock);
-    if (!err && vma->engine->by_thread)
-        atomic_fetch_add(&hf_space.nr_thread_vmas, 1);
     return err;
 }
 
@@ -429,8 +425,6 @@ static bool merge_above(struct hf_vma *vma, struct hf_list *dead)
     hf_mutex_unlock(lock);
     if (upper == NULL)
         return false;
-    if (upper->engine->by_thread)
-        atomic_fetch_sub(&hf_space.nr_thread_vmas, 1);
     hf_list_add_tail(dead, &upper->i_mmap);
     return true;
 }

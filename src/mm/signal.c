@@ -194,7 +194,7 @@ static const bool machine_muted = false;
 static bool is_memory_error(const siginfo_t *info)
 {
     return info->si_code == BUS_MCEERR_AO ||
-           (info->si_code == BUS_MCEERR_AR && atomic_load(&hf_space.nr_thread_vmas) == 0);
+           (info->si_code == BUS_MCEERR_AR && !atomic_load(&hf_space.thread_used));
 }
 
 /* STORE-PATH 2/9: the fault arrives. A verdict, as hf_fault_resolve(). */
@@ -208,6 +208,7 @@ static int decide(int sig, const siginfo_t *info, const ucontext_t *uc, struct h
         return HF_VERDICT_FOREIGN;
     if (sig == SIGSEGV && info->si_code != SEGV_MAPERR && info->si_code != SEGV_ACCERR)
         return HF_VERDICT_FOREIGN;
+    access.memory_error = sig == SIGBUS && info->si_code == BUS_MCEERR_AR;
     if (!told)
         guess_access(&access);
     hf_fault_mark_enter();

@@ -18,10 +18,10 @@
 
 struct hf_space {
     struct hf_rwlock lock;
-    struct hf_vma_tree tree;         /* guarded by lock */
-    _Atomic uint64_t generation;     /* atomic: counts exclusive sections */
-    _Atomic uint32_t nr_thread_vmas; /* atomic: areas of the thread engine; changed under lock */
-    _Atomic bool dead;               /* atomic: this is the child of a fork */
+    struct hf_vma_tree tree;     /* guarded by lock */
+    _Atomic uint64_t generation; /* atomic: counts exclusive sections */
+    _Atomic bool thread_used;    /* atomic: there was an area of the thread engine, and may be one */
+    _Atomic bool dead;           /* atomic: this is the child of a fork */
 };
 extern struct hf_space hf_space;
 
@@ -37,6 +37,7 @@ struct hf_access {
     uintptr_t addr;
     bool write;
     bool present;           /* a page stood there, so it was its protection; only a hint */
+    bool memory_error;      /* or poison, which looks like one, and which only the thread engine sets */
     bool (*resolved)(void); /* as of struct hf_fault_ctx; may be NULL */
     bool counted;           /* likewise */
 };
