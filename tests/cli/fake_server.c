@@ -84,7 +84,7 @@ static void serve(int listening, bool knows_top)
     }
 }
 
-static int start(bool knows_top)
+static int start(bool knows_top, uid_t user)
 {
     struct stat st;
     int fd = -1;
@@ -92,7 +92,11 @@ static int start(bool knows_top)
     if (stat(FAKE_DIR, &st) < 0)
         return -1;
     for (int i = 0; i < 600 && fd < 0; i++) {
-        fd = listen_at(st.st_dev);
+        if (seteuid(user) < 0)
+            return -1;
+        fd = listen_at(st.st_dev); /* who listens is who is seen */
+        if (seteuid(getuid()) < 0)
+            return -1;
         if (fd < 0)
             nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
     }
@@ -111,13 +115,18 @@ static int start(bool knows_top)
 int fake_server_start(void **state)
 {
     (void)state;
-    return start(true);
+    return start(true, geteuid());
 }
 
 int fake_server_start_old(void **state)
 {
     (void)state;
-    return start(false);
+    return start(false, geteuid());
+}
+
+int fake_server_start_as(uid_t user)
+{
+    return start(true, user);
 }
 
 int fake_server_stop(void **state)
