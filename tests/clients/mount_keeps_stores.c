@@ -15,35 +15,12 @@
 
 static int setup(void **state)
 {
-    struct mounted *m = calloc(1, sizeof(*m));
-
-    *state = m;
-    if (!m)
-        return -1;
-    mounted_make(m, VOLUME_BYTES, BLOCK);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    mounted_clear(*state);
-    free(*state);
-    return 0;
-}
-
-static const char *path_in(const struct mounted *m, const char *name)
-{
-    static char paths[4][400];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-
-    snprintf(path, sizeof(paths[0]), "%s/%s", m->dir, name);
-    return path;
+    return mounted_setup(state, VOLUME_BYTES, BLOCK);
 }
 
 static int open_in(const struct mounted *m, const char *name, int flags)
 {
-    int fd = open(path_in(m, name), flags | O_CLOEXEC, 0644);
+    int fd = open(mounted_path(m, name), flags | O_CLOEXEC, 0644);
 
     return fd < 0 ? -errno : fd;
 }
@@ -167,7 +144,7 @@ static void refused_at_open_and_growth(void **state)
     assert_err(open_in(m, "f", O_RDWR), ENOSPC);
     fd = must_open(m, "f", O_RDONLY);
     assert_ok(errno_of(close(fd)));
-    assert_ok(errno_of(truncate(path_in(m, "f"), 64 * BLOCK)));
+    assert_ok(errno_of(truncate(mounted_path(m, "f"), 64 * BLOCK)));
     fd = must_open(m, "f", O_RDWR);
     assert_err(errno_of(ftruncate(fd, 65 * BLOCK)), ENOSPC);
     assert_err(errno_of((int)pwrite(fd, "x", 1, 64 * BLOCK)), ENOSPC);
@@ -186,11 +163,11 @@ static void removed_files_give_space_back_at_once(void **state)
     mounted_start(m, NULL);
     for (int i = 0; i < 100; i++) {
         fill_volume(m, 0); /* asserts that all of it can be had, each time */
-        assert_ok(errno_of(unlink(path_in(m, "ballast"))));
+        assert_ok(errno_of(unlink(mounted_path(m, "ballast"))));
         int fd = must_open(m, "g", O_RDWR | O_CREAT | O_EXCL);
         assert_ok(errno_of(posix_fallocate(fd, 0, VOLUME_BYTES / 2)));
         assert_ok(errno_of(close(fd)));
-        assert_ok(errno_of(unlink(path_in(m, "g"))));
+        assert_ok(errno_of(unlink(mounted_path(m, "g"))));
     }
     assert_count(mounted_stop(m), 0);
 }
@@ -218,7 +195,7 @@ static void lost_writes_are_told_to_everybody(void **state)
     assert_err(errno_of(close(third)), ENOSPC);
     assert_ok(errno_of(munmap(map, len)));
     /* With space, the same stores are kept. */
-    assert_ok(errno_of(unlink(path_in(m, "ballast"))));
+    assert_ok(errno_of(unlink(mounted_path(m, "ballast"))));
     map = map_fd(fd, len);
     for (size_t at = 0; at < len; at += PAGE)
         map[at] = 'm';
@@ -400,7 +377,7 @@ static void read_only(void **state)
     assert_count(mounted_stop(m), 0);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, mounted_teardown)
 
 static off_t host_bytes(const struct mounted *m)
 {

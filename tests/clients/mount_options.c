@@ -22,20 +22,7 @@ static char said[4096];
 
 static int setup(void **state)
 {
-    struct mounted *m = calloc(1, sizeof(*m));
-
-    *state = m;
-    if (!m)
-        return -1;
-    mounted_make(m, 2 << 20, 1024);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    mounted_clear(*state);
-    free(*state);
-    return 0;
+    return mounted_setup(state, 2 << 20, 1024);
 }
 
 static int errno_of(int result)
@@ -43,20 +30,10 @@ static int errno_of(int result)
     return result < 0 ? -errno : result;
 }
 
-static const char *path_in(const struct mounted *m, const char *name)
-{
-    static char paths[4][400];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-
-    snprintf(path, sizeof(paths[0]), "%s/%s", m->dir, name);
-    return path;
-}
-
 /* A file with a line in it. */
 static int new_file(const struct mounted *m, const char *name, mode_t mode)
 {
-    int fd = open(path_in(m, name), O_RDWR | O_CREAT | O_CLOEXEC, mode);
+    int fd = open(mounted_path(m, name), O_RDWR | O_CREAT | O_CLOEXEC, mode);
 
     assert_ok(errno_of(fd));
     assert_count(pwrite(fd, "#!/bin/sh\n", 10, 0), 10);
@@ -102,7 +79,7 @@ static bool mount_line_has(const struct mounted *m, const char *text)
 static void programs_of_the_mount(void **state)
 {
     struct mounted *m = *state;
-    const char *const run[] = {path_in(m, "script"), NULL};
+    const char *const run[] = {mounted_path(m, "script"), NULL};
 
     mounted_start(m, "dirsync");
     assert_true(mount_line_has(m, "dirsync") && mount_line_has(m, "fuse.holdfast"));
@@ -127,7 +104,7 @@ static time_t atime_after_read(const struct mounted *m, time_t before)
     assert_ok(errno_of(futimens(fd, times)));
     assert_count(pread(fd, &byte, 1, 0), 1);
     assert_ok(errno_of(close(fd)));
-    assert_ok(errno_of(stat(path_in(m, "f"), &st)));
+    assert_ok(errno_of(stat(mounted_path(m, "f"), &st)));
     return st.st_atime;
 }
 
@@ -171,7 +148,7 @@ static void nobody_opens(const struct mounted *m, const char *name, int flags, i
 {
     struct look look = {.flags = flags, .error = error};
 
-    snprintf(look.path, sizeof(look.path), "%s", path_in(m, name));
+    snprintf(look.path, sizeof(look.path), "%s", mounted_path(m, name));
     expect_exit_0(fork_child(look_as_nobody, &look));
 }
 
@@ -362,8 +339,8 @@ static void store_without_space(struct mounted *m, bool unmapped)
 static void make_room(struct mounted *m)
 {
     mounted_start(m, NULL);
-    assert_ok(errno_of(unlink(path_in(m, "ballast"))));
-    assert_ok(errno_of(unlink(path_in(m, "f"))));
+    assert_ok(errno_of(unlink(mounted_path(m, "ballast"))));
+    assert_ok(errno_of(unlink(mounted_path(m, "f"))));
     assert_count(mounted_stop(m), 0);
 }
 
@@ -390,7 +367,7 @@ static void what_is_lost_is_an_exit_status(void **state)
     make_room(m);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, mounted_teardown)
 
 int main(int argc, char **argv)
 {

@@ -18,20 +18,7 @@ static bool can_run; /* holdfast run: what is preloaded goes into this build's p
 
 static int setup(void **state)
 {
-    struct mounted *m = calloc(1, sizeof(*m));
-
-    *state = m;
-    if (!m)
-        return -1;
-    mounted_make(m, VOLUME_BYTES, BLOCK);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    mounted_clear(*state);
-    free(*state);
-    return 0;
+    return mounted_setup(state, VOLUME_BYTES, BLOCK);
 }
 
 static char said[1 << 17];
@@ -221,7 +208,7 @@ static void under_run(void **state)
     expect_said("  /letter\n");
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, mounted_teardown)
 
 int main(int argc, char **argv)
 {

@@ -313,3 +313,31 @@ void mounted_clear(struct mounted *m)
     }
     m->dir[0] = '\0';
 }
+
+int mounted_setup(void **state, uint64_t size_bytes, uint32_t block_size)
+{
+    struct mounted *m = calloc(1, sizeof(*m));
+
+    *state = m;
+    if (!m)
+        return -1;
+    mounted_make(m, size_bytes, block_size);
+    return 0;
+}
+
+int mounted_teardown(void **state)
+{
+    mounted_clear(*state);
+    free(*state);
+    return 0;
+}
+
+const char *mounted_path(const struct mounted *m, const char *name)
+{
+    static char paths[4][sizeof(m->dir) + 100];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+
+    snprintf(path, sizeof(paths[0]), "%s/%s", m->dir, name);
+    return path;
+}

@@ -39,6 +39,13 @@ int mounted_wait(struct mounted *m);
 /* Ends what runs by force and removes volume and directory: for teardown, whatever state it is in. */
 void mounted_clear(struct mounted *m);
 
+/* Setup and teardown of a cmocka test whose state is a volume of its own, not yet served. */
+int mounted_setup(void **state, uint64_t size_bytes, uint32_t block_size);
+int mounted_teardown(void **state);
+
+/* The path of a name in the mount; valid for the next three calls. */
+const char *mounted_path(const struct mounted *m, const char *name);
+
 /* Runs the holdfast command with these arguments (NULL-terminated, without argv[0]); stdout and stderr go to
  * out (may be NULL). Returns its exit status. */
 int mounted_command(const char *const *args, char *out, size_t out_size);
